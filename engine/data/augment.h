@@ -1,0 +1,29 @@
+#pragma once
+// Augmentations: each works on one image, with numbers from the sample's own stream.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/data/dataset.h"
+#include "engine/random.h"
+
+namespace bitloom {
+
+/// Before normalisation, on 8-bit pixels as float [H, W, C] in 0..255; Cutout alone works after it (hole = mean colour).
+class Augmentation {
+   public:
+    virtual ~Augmentation() = default;
+    virtual std::string name() const = 0;
+    virtual bool after_normalization() const { return false; }
+    /// In place; `scratch` has the image's size.
+    virtual void apply(float* image, const Shape& image_shape, float* scratch, Rng& rng) const = 0;
+};
+using AugmentationPipeline = std::vector<std::shared_ptr<const Augmentation>>;
+
+/// Parses "crop4,flip,shift0.1,rotate8,cutout16": applied in that order. Throws UsageError.
+/// crop<p>: zero-pad p, random crop back; flip: left-right, p = 1/2; shift<f>: continuous row then column shift U(-f, f) of
+/// the extent, bilinear, nearest edge (Keras ImageDataGenerator); rotate<d>: U(-d, d) degrees; cutout<l>: a square of side l.
+AugmentationPipeline parse_augmentations(const std::string& text);
+
+}  // namespace bitloom

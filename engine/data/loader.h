@@ -1,0 +1,63 @@
+#pragma once
+// Shuffled, augmented, normalised, prefetched batches. What a batch holds depends only on (seed, epoch, batch number), never
+// on the number of worker threads or on what was read before.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/data/augment.h"
+#include "engine/data/dataset.h"
+#include "engine/data/normalize.h"
+
+namespace bitloom {
+
+struct Batch {
+    Tensor images;                      ///< f32 [B, H, W, C] (or the loader's dtype), normalised
+    Tensor labels;                      ///< i32 [B]
+    std::vector<std::int64_t> indices;  ///< of the images in the data set
+    std::int64_t size() const { return labels.defined() ? labels.dim(0) : 0; }
+};
+
+enum class Shuffle {
+    none,
+    full,      ///< a permutation an epoch
+    reservoir  ///< tf.data's buffer of `reservoir` elements: emit a random one, refill from the stream (svhn-qkeras.md, 3)
+};
+
+struct LoaderOptions {
+    std::int64_t batch_size = 128;
+    Shuffle shuffle = Shuffle::none;
+    std::int64_t reservoir = 1024;
+    bool drop_last = false;
+    int workers = 1;   ///< background threads; 0 assembles in the caller
+    int prefetch = 3;  ///< batches held ready
+    std::uint64_t seed = 1;
+    Normalization normalization;
+    AugmentationPipeline augmentation;  ///< empty: none
+    DType dtype = DType::f32;
+    Device device = cpu_device;
+};
+
+class Loader {
+   public:
+    Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options);
+    ~Loader();
+    Loader(const Loader&) = delete;
+    Loader& operator=(const Loader&) = delete;
+
+    const Dataset& dataset() const;
+    const LoaderOptions& options() const;
+    /// Batches an epoch, the last partial one included unless drop_last.
+    std::int64_t batches() const;
+    /// Begins epoch `epoch` (from 0) at batch `first`: a resumed run starts in the middle.
+    void start(std::int64_t epoch, std::int64_t first = 0);
+    /// The next batch of the epoch; false at its end. Errors of the workers are rethrown here.
+    bool next(Batch& batch);
+
+   private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace bitloom

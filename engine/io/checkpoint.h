@@ -1,0 +1,40 @@
+#pragma once
+// Checkpoints: one HDF5 file, written beside its target, synced and renamed (ARCHITECTURE.md, decision 7).
+//
+// Layout, version 1: root attributes `format` = "bitloom-checkpoint", `version` = 1, `model` (JSON of the model's name and
+// options), `config` (JSON, free). Groups: parameters/<path>, buffers/<path>, optimizer/<path>/<slot>, each with attribute
+// `crc32`; `state/` holds named integers and doubles (epoch, step, ...) and strings. The last attribute written to the root
+// is `complete` = CRC-32 over all the datasets' CRCs in name order; a file without it is refused.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/module.h"
+#include "engine/tensor.h"
+
+namespace bitloom {
+
+struct Checkpoint {
+    std::string model;   ///< JSON: {"name": "resnet20", ...}
+    std::string config;  ///< JSON: the run's settings
+    std::vector<std::pair<std::string, Tensor>> parameters, buffers, optimizer;
+    std::map<std::string, std::int64_t> integers;
+    std::map<std::string, std::vector<double>> doubles;
+    std::map<std::string, std::string> strings;
+};
+
+/// Writes to `<path>.tmp-<pid>`, fsyncs file and folder, renames over `path`. On failure the temporary file is removed, the
+/// old checkpoint stands, and an Error names the path and the reason (full disk, read-only folder).
+void save_checkpoint(const std::string& path, const Checkpoint& checkpoint);
+/// Verifies format, version and checksums. Throws Error in one line.
+Checkpoint load_checkpoint(const std::string& path);
+/// True where the file carries the format attribute (false for other HDF5 files; throws for unreadable ones).
+bool is_checkpoint(const std::string& path);
+
+/// Copies of the module's parameters and buffers, on the host.
+void gather(Module& module, Checkpoint& checkpoint);
+/// Puts parameters and buffers back. Every name must match with its shape: the first that does not is named in the Error.
+void restore(Module& module, const Checkpoint& checkpoint);
+
+}  // namespace bitloom
