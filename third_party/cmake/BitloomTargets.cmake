@@ -28,12 +28,14 @@ function(bitloom_programs folder)
   endforeach()
 endfunction()
 
-# bitloom_test(NAME FOLDER LINK targets...): one gtest program of every *_test.cpp in the folder.
+# bitloom_test(NAME FOLDER LINK targets...): one gtest program of every .cpp in the folder (tests and what they share),
+# where it has a *_test.cpp.
 function(bitloom_test name folder)
   cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
   file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_test.cpp)
   if(found)
-    add_executable(${name} ${found})
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.cpp)
+    add_executable(${name} ${sources})
     target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
     target_compile_definitions(${name} PRIVATE BITLOOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}" BITLOOM_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
