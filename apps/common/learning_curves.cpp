@@ -1,0 +1,122 @@
+#include "apps/common/learning_curves.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+#include <sstream>
+
+#include "apps/common/files.h"
+
+extern char** environ;
+
+namespace bitloom {
+namespace {
+
+// Zero has no place on a logarithmic axis: smaller values are drawn here.
+constexpr double floor_of_axis = 1e-4;
+
+std::string data_file(const LearningCurve& curve) { return "curve_" + curve.name + ".dat"; }
+
+double value_or_nan(const std::vector<double>& series, std::size_t i) { return i < series.size() ? series[i] : std::nan(""); }
+
+std::string data_of(const LearningCurve& curve) {
+    std::ostringstream out;
+    out.precision(9);
+    out << "# epoch loss 1-accuracy val_loss 1-val_accuracy\n";
+    for (std::size_t i = 0; i < curve.loss.size(); ++i) {
+        out << i + 1 << ' ' << curve.loss[i] << ' ' << 1 - value_or_nan(curve.accuracy, i) << ' '
+            << value_or_nan(curve.val_loss, i) << ' ' << 1 - value_or_nan(curve.val_accuracy, i) << '\n';
+    }
+    return out.str();
+}
+
+// The plot clauses of one panel: column `column` of every run, and column + 2 for validation where there is one.
+std::string clauses(const std::vector<LearningCurve>& curves, int column, bool legend) {
+    std::ostringstream out;
+    const char* separator = "plot ";
+    int colour = 1;
+    for (const LearningCurve& curve : curves) {
+        const auto clause = [&](int c, const char* dash, const std::string& title) {
+            out << separator << '\'' << data_file(curve) << "' using 1:(max2($" << c << ")) with linespoints lc " << colour
+                << " dt " << dash << " pt 7 ps 0.4 " << title;
+            separator = ", \\\n     ";
+        };
+        clause(column, "1", legend ? "title '" + curve.name + "'" : "notitle");
+        if (!curve.val_loss.empty()) clause(column + 2, "2", "notitle");
+        ++colour;
+    }
+    out << '\n';
+    return out.str();
+}
+
+std::string script_of(const std::vector<LearningCurve>& curves) {
+    std::size_t epochs = 1;
+    for (const LearningCurve& curve : curves) epochs = std::max(epochs, curve.loss.size());
+    std::ostringstream out;
+    out << "# Draw again with: gnuplot learning_curves.gp\n"
+        << "set terminal svg size 900,760 dynamic enhanced font 'sans-serif,13' background '#ffffff' name 'learning_curves'\n"
+        << "set output 'learning_curves.svg'\n"
+        << "set termoption noenhanced\n"
+        << "set colorsequence podo\n"
+        << "max2(x) = x > " << floor_of_axis << " ? x : " << floor_of_axis << "\n"
+        << "set xrange [0.5:" << static_cast<double>(epochs) + 0.5 << "]\n"
+        << "set xtics 1," << (epochs + 9) / 10 << "\n"
+        << "set logscale y\nset grid xtics ytics mytics lc rgb '#cccccc', lc rgb '#e8e8e8'\n"
+        << "set lmargin 11\nset rmargin 14\nset key outside right top\n"
+        << "set multiplot layout 2,1\n"
+        << "set ylabel 'loss (cross-entropy)'\n"
+        << clauses(curves, 2, true) << "set ylabel '1 - accuracy'\nset xlabel 'epoch (solid: training, dashed: validation)'\n"
+        << clauses(curves, 3, false) << "unset multiplot\n";
+    return out.str();
+}
+
+// Exit status of gnuplot run in `folder` with its messages in learning_curves.log there; -1 where it cannot be started.
+int run_gnuplot(const std::string& folder) {
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
+    posix_spawn_file_actions_addopen(&actions, 1, "learning_curves.log", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    std::string program = "gnuplot", script = "learning_curves.gp";
+    char* arguments[] = {program.data(), script.data(), nullptr};
+    pid_t child = 0;
+    const int error = posix_spawnp(&child, "gnuplot", &actions, nullptr, arguments, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    if (error != 0) return -1;
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+}  // namespace
+
+bool plot_learning_curves(const std::string& folder, const std::vector<LearningCurve>& curves) {
+    if (std::all_of(curves.begin(), curves.end(), [](const LearningCurve& c) { return c.loss.empty(); })) return false;
+    std::vector<LearningCurve> drawn;
+    for (const LearningCurve& curve : curves)
+        if (!curve.loss.empty()) drawn.push_back(curve);
+    make_folder(folder);
+    for (const LearningCurve& curve : drawn) write_file(folder + "/" + data_file(curve), data_of(curve));
+    write_file(folder + "/learning_curves.gp", script_of(drawn));
+
+    const std::string log = folder + "/learning_curves.log";
+    const int status = run_gnuplot(folder);
+    if (status == 0) {
+        std::filesystem::remove(log);
+        return true;
+    }
+    if (status == -1 || status == 127)  // 127: what glibc's spawn reports through the child where exec fails
+        std::cerr << "gnuplot not found: no learning curves (later: gnuplot learning_curves.gp in " << folder << ")\n";
+    else
+        std::cerr << "gnuplot failed: no learning curves; its messages are in " << log << "\n";
+    return false;
+}
+
+}  // namespace bitloom
