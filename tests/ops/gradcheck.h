@@ -11,7 +11,7 @@
 #include "engine/random.h"
 #include "engine/tape.h"
 
-namespace bitloom::testing {
+namespace bitloom::ops::test {
 
 using Builder = std::function<Var(Tape&, std::span<const Var>)>;
 
@@ -106,4 +106,4 @@ inline void gradcheck(const Builder& f, std::vector<Tensor> inputs, double atol 
     }
 }
 
-}  // namespace bitloom::testing
+}  // namespace bitloom::ops::test
