@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/optim/kernels.h"
 #include "engine/parameter.h"
 
 namespace bitloom {
@@ -17,57 +19,69 @@ struct ParameterGroup {
     double weight_decay = 0;  ///< L2 added to the gradient, as PyTorch's SGD and Adam do
 };
 
+using NamedParameters = std::vector<std::pair<std::string, Parameter*>>;
+
 class Optimizer {
    public:
     virtual ~Optimizer() = default;
+    Optimizer(const Optimizer&) = delete;
+    Optimizer& operator=(const Optimizer&) = delete;
     virtual std::string name() const = 0;
     /// Applies the gradients of all trainable parameters that have one, then their projections; counts the step.
+    /// Throws Error for a gradient of another shape or dtype, an unknown group, and parameters on several devices.
     void step();
+    /// Drops the gradients of all parameters.
+    void clear_gradients();
     std::int64_t steps() const { return steps_; }
 
+    /// One group at first; append others and set Parameter::group.
     std::vector<ParameterGroup>& groups() { return groups_; }
+    const std::vector<ParameterGroup>& groups() const { return groups_; }
     /// Sets the learning rate of every group.
     void set_learning_rate(double rate);
     double learning_rate() const { return groups_.front().learning_rate; }
-    const std::vector<std::pair<std::string, Parameter*>>& parameters() const { return parameters_; }
+    const NamedParameters& parameters() const { return parameters_; }
 
-    /// State tensors by name, "<parameter path>/<slot>" (momentum_buffer, exp_avg, ...), for checkpoints. Created at the
-    /// first step; `load_state` restores them and the step count. Throws Error for unknown names or other shapes.
+    /// State tensors by name, "<parameter path>/<slot>" (momentum_buffer, exp_avg, ...), and "<parameter path>/step", an
+    /// f64 of shape [1]: the parameter's own steps. Created at the first step of the parameter. For checkpoints.
     std::vector<std::pair<std::string, Tensor>> state() const;
+    /// Restores copies of them and the step count; parameters not named lose their state. Throws Error for unknown names,
+    /// missing slots or other shapes.
     void load_state(const std::vector<std::pair<std::string, Tensor>>& state, std::int64_t steps);
-    /// Drops the state of all parameters (a renewed optimizer), or of one whose shape changed.
+    /// Drops the state of all parameters and the step count (a renewed optimizer), or the state of one parameter whose
+    /// shape changed.
     void reset();
     void reset(const Parameter& parameter);
 
    protected:
-    Optimizer(std::vector<std::pair<std::string, Parameter*>> parameters, std::vector<ParameterGroup> groups)
-        : parameters_(std::move(parameters)), groups_(std::move(groups)) {}
+    /// A parameter named twice (shared layers) is updated once. Throws Error for settings out of bounds.
+    Optimizer(NamedParameters parameters, ParameterGroup group);
     /// Names of the state slots, each a tensor of the parameter's shape, zero at first.
     virtual std::vector<std::string> slots() const = 0;
-    /// One fused update; `rows` are the parameters with gradients, with their slots in order.
-    struct Row {
-        Parameter* parameter;
-        std::vector<Tensor>* state;
-        bool first;  ///< the row's state was created in this step
-    };
-    virtual void update(std::vector<Row>& rows) = 0;
-
-    std::int64_t steps_ = 0;
+    /// One fused update.
+    virtual void update(const OptimKernels& kernels, std::span<const OptimRow> rows) = 0;
+    /// Whose step count the rows carry: the parameter's own, as PyTorch, or the optimizer's, as Keras.
+    virtual Convention convention() const = 0;
 
    private:
-    std::vector<std::pair<std::string, Parameter*>> parameters_;
+    struct State {
+        std::vector<Tensor> slots;  // empty until the parameter's first step
+        std::int64_t steps = 0;
+    };
+    OptimRow make_row(std::size_t index, std::size_t slot_count);
+
+    NamedParameters parameters_;
     std::vector<ParameterGroup> groups_;
-    std::vector<std::vector<Tensor>> state_;  // parallel to parameters_; empty until the parameter's first step
+    std::vector<State> state_;    // parallel to parameters_
+    std::vector<OptimRow> rows_;  // reused from step to step
+    std::int64_t steps_ = 0;
 };
-
-using NamedParameters = std::vector<std::pair<std::string, Parameter*>>;
-
-enum class Convention { pytorch, keras };
 
 struct SgdOptions {
     double learning_rate = 0.1, momentum = 0, weight_decay = 0;
     bool nesterov = false;
     /// pytorch: v = mu v + g, p -= lr v; keras: v = mu v - lr g, p += v (they differ when lr changes).
+    /// Nesterov: p -= lr (g + mu v), and p += mu v - lr g.
     Convention convention = Convention::pytorch;
 };
 struct AdamOptions {
@@ -87,6 +101,8 @@ std::unique_ptr<Optimizer> make_adam(NamedParameters parameters, const AdamOptio
 std::unique_ptr<Optimizer> make_rmsprop(NamedParameters parameters, const RmspropOptions& options);
 
 /// By name: sgd, nesterov, keras-sgd, keras-nesterov, adam, amsgrad, keras-adam, keras-amsgrad, rmsprop, keras-rmsprop.
+/// `momentum` is that of the sgd and nesterov forms; the others take their library's defaults (rho 0.99 for rmsprop, 0.9 for
+/// keras-rmsprop). Throws UsageError for an unknown name.
 std::unique_ptr<Optimizer> make_optimizer(const std::string& name, NamedParameters parameters, double learning_rate,
                                           double weight_decay = 0, double momentum = 0.9);
 const std::vector<std::string>& optimizer_names();
