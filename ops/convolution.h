@@ -29,11 +29,12 @@ struct Conv2dOptions {
 Conv2dGeometry conv2d_geometry(const Shape& x, const Shape& weight, const Conv2dOptions& options);
 
 /// y[n, oh, ow, o] = sum x[n, oh s - p + kh d, ...] w[o, kh, kw, i] (+ bias[o]); cross-correlation, as in every framework.
-/// x [N, H, W, C], weight [O, KH, KW, C / groups]; depthwise: groups = C. `bias` may be an undefined Var.
+/// x [N, H, W, C], weight [O, KH, KW, C / groups]; depthwise: groups = C. bias [O] may be an undefined Var.
 Var conv2d(const Var& x, const Var& weight, const Var& bias, const Conv2dOptions& options);
 
 /// The transpose of conv2d: x [N, H, W, I], weight [I][kh][kw][O / groups], output extent
-/// (n - 1) stride + (k - 1) dilation + 1 - pads + output_padding (Keras VALID: no pads; PyTorch ConvTranspose2d).
+/// (n - 1) stride + (k - 1) dilation + 1 - pads + output_padding (Keras VALID: no pads; PyTorch ConvTranspose2d). The weight
+/// is the one of the forward convolution it transposes. Throws Error for an output padding not below the stride.
 Var conv2d_transpose(const Var& x, const Var& weight, const Var& bias, const Conv2dOptions& options,
                      std::int64_t output_padding_h = 0, std::int64_t output_padding_w = 0);
 
