@@ -1,0 +1,87 @@
+#pragma once
+// Private to hdf5.cpp and hdf5_write.cpp: the lock, owned identifiers, error text.
+
+#include <hdf5.h>
+
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "engine/dtype.h"
+#include "engine/error.h"
+#include "engine/io/hdf5.h"
+
+namespace bitloom::hdf5 {
+
+/// Held by every public call. HDF5's own printing is switched off each time: the switch is a thread's own where the
+/// library was built thread-safe.
+class Lock {
+   public:
+    Lock() : guard_(mutex()) {
+        H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+        H5Eclear2(H5E_DEFAULT);
+    }
+
+   private:
+    static std::mutex& mutex() {
+        static std::mutex instance;
+        return instance;
+    }
+    std::lock_guard<std::mutex> guard_;
+};
+
+/// What HDF5 says about the last failure: its innermost message, or the system's where a system call failed.
+std::string reason();
+
+/// An identifier, closed by its type's own function.
+class Id {
+   public:
+    Id() = default;
+    /// `who` and `what` make the error message where `id` is invalid: "FILE: dataset 'x': reason".
+    Id(hid_t id, herr_t (*close)(hid_t), const std::string& who) : id_(id), close_(close) {
+        if (id_ < 0) fail(who, ": ", reason());
+    }
+    Id(Id&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
+    Id& operator=(Id&& other) noexcept {
+        std::swap(id_, other.id_);
+        std::swap(close_, other.close_);
+        return *this;
+    }
+    ~Id() {
+        if (id_ >= 0) close_(id_);
+    }
+    operator hid_t() const { return id_; }
+    bool valid() const { return id_ >= 0; }
+    /// Gives up the identifier and reports whether closing it worked.
+    bool close() { return close_(std::exchange(id_, -1)) >= 0; }
+
+   private:
+    hid_t id_ = -1;
+    herr_t (*close_)(hid_t) = nullptr;
+};
+
+/// Throws "WHO: reason" where an HDF5 call returned a negative status.
+inline void check(herr_t status, const std::string& who) {
+    if (status < 0) fail(who, ": ", reason());
+}
+
+/// Names an object in messages: "FILE: 'a/b'", or "FILE" for the root.
+std::string label(const std::string& path, std::string_view object);
+
+/// The HDF5 type of a tensor's elements in memory and in files. bf16 is an 8-bit-exponent, 7-bit-mantissa float type that
+/// HDF5 converts by itself.
+Id type_of(DType dtype);
+
+struct File::Handle {
+    std::string path;
+    Id file;
+    bool writing = false;
+    int exceptions = 0;  ///< in flight when the file was created: more of them at the end mean it is abandoned
+    Id link_creation, dataset_creation, group_creation;
+
+    Id open_object(std::string_view object) const;
+    Id open_dataset(std::string_view dataset) const;
+};
+
+}  // namespace bitloom::hdf5
