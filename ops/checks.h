@@ -7,6 +7,11 @@
 
 namespace bitloom::ops {
 
+/// Throws Error unless x holds floating-point numbers.
+inline void require_float(std::string_view op, const Tensor& x) {
+    require(is_floating(x.dtype()), op, ": needs floating-point input, got ", name_of(x.dtype()));
+}
+
 /// Throws Error unless `t`, which messages call `name`, has the device and the dtype of the op's first input x: kernels
 /// read all operands in one memory and as one type.
 inline void require_like(std::string_view op, std::string_view name, const Tensor& t, const Tensor& x) {
