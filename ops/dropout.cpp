@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/checks.h"
+#include "ops/kernels.h"
 #include "ops/record.h"
 
 namespace bitloom::ops {

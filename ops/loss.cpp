@@ -1,6 +1,7 @@
 #include "ops/loss.h"
 
 #include "ops/checks.h"
+#include "ops/kernels.h"
 #include "ops/record.h"
 
 namespace bitloom::ops {
