@@ -1,0 +1,35 @@
+#pragma once
+// Fully connected layer, weights [out][in].
+
+#include "engine/parameter.h"
+#include "models/initializers.h"
+#include "models/layers/layer.h"
+
+namespace bitloom::layers {
+
+struct DenseConfig {
+    std::int64_t in = 0, out = 0;
+    bool bias = true;
+    Initializer weight_init = Initializer::fan_in_uniform, bias_init = Initializer::fan_in_uniform;
+    /// [h, w, c] of the map that a Flatten before it turned into the input, rank 0 where there is none: files that flatten
+    /// in another order are permuted by it on import.
+    Shape flattened_from;
+};
+
+class Dense final : public Layer {
+   public:
+    explicit Dense(const DenseConfig& config);
+    const DenseConfig& config() const { return config_; }
+    void initialize(std::uint64_t seed) override;
+
+    Parameter weight;  ///< [out, in]
+    Parameter bias;    ///< [out]; undefined without bias
+
+   protected:
+    Var forward(Context& context, std::span<const Var> inputs) override;
+
+   private:
+    DenseConfig config_;
+};
+
+}  // namespace bitloom::layers
