@@ -57,7 +57,7 @@ class Optimizer {
     /// A parameter named twice (shared layers) is updated once. Throws Error for settings out of bounds.
     Optimizer(NamedParameters parameters, ParameterGroup group);
     /// Names of the state slots, each a tensor of the parameter's shape, zero at first.
-    virtual std::vector<std::string> slots() const = 0;
+    virtual const std::vector<std::string>& slots() const = 0;
     /// One fused update.
     virtual void update(const OptimKernels& kernels, std::span<const OptimRow> rows) = 0;
     /// Whose step count the rows carry: the parameter's own, as PyTorch, or the optimizer's, as Keras.
