@@ -55,6 +55,19 @@ Id type_of(DType dtype) {
     return type;
 }
 
+bool exists(hid_t file, std::string_view object) {
+    std::string path;
+    while (!object.empty()) {
+        const std::string_view head = object.substr(0, object.find('/'));
+        object.remove_prefix(std::min(object.size(), head.size() + 1));
+        if (head.empty()) continue;
+        path += (path.empty() ? "" : "/") + std::string(head);
+        if (H5Lexists(file, path.c_str(), H5P_DEFAULT) <= 0 || H5Oexists_by_name(file, path.c_str(), H5P_DEFAULT) <= 0)
+            return false;
+    }
+    return true;
+}
+
 namespace {
 
 /// What a numeric reader needs to know of a dataset or an attribute.
@@ -217,20 +230,6 @@ void collect_datasets(hid_t group, const std::string& prefix, const std::string&
         if (info.type == H5O_TYPE_GROUP && seen.insert(info.addr).second)
             collect_datasets(Id(H5Gopen2(group, name.c_str(), H5P_DEFAULT), H5Gclose, who), full, path, seen, found);
     }
-}
-
-/// True where every link of the path is there and leads to an object.
-bool exists(hid_t file, std::string_view object) {
-    std::string path;
-    while (!object.empty()) {
-        const std::string_view head = object.substr(0, object.find('/'));
-        object.remove_prefix(std::min(object.size(), head.size() + 1));
-        if (head.empty()) continue;
-        path += (path.empty() ? "" : "/") + std::string(head);
-        if (H5Lexists(file, path.c_str(), H5P_DEFAULT) <= 0 || H5Oexists_by_name(file, path.c_str(), H5P_DEFAULT) <= 0)
-            return false;
-    }
-    return true;
 }
 
 Id open_attribute(const File::Handle& handle, std::string_view object, std::string_view name, const std::string& who) {

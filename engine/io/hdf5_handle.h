@@ -3,6 +3,7 @@
 
 #include <hdf5.h>
 
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -73,12 +74,25 @@ std::string label(const std::string& path, std::string_view object);
 /// HDF5 converts by itself.
 Id type_of(DType dtype);
 
+/// True where every link of the path is there and leads to an object.
+bool exists(hid_t file, std::string_view object);
+
+/// The bytes of a file that is being built.
+struct Image {
+    void* memory = nullptr;
+    Image() = default;
+    Image(const Image&) = delete;
+    Image& operator=(const Image&) = delete;
+    ~Image() { std::free(memory); }
+};
+
 struct File::Handle {
     std::string path;
+    Image image;  ///< before `file`: it must outlive it
     Id file;
     bool writing = false;
     int exceptions = 0;  ///< in flight when the file was created: more of them at the end mean it is abandoned
-    Id link_creation, dataset_creation, group_creation;
+    Id dataset_creation, group_creation;
 
     Id open_object(std::string_view object) const;
     Id open_dataset(std::string_view dataset) const;

@@ -1,6 +1,7 @@
 // The writing half of hdf5::File. A file is built in memory and written to disk in one atomic act when it is closed: no
 // half-written file is ever seen, and a full disk meets plain system calls instead of HDF5's cache.
 
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 
@@ -37,13 +38,24 @@ void require_no_nul(const std::string& text, const std::string& who) {
     require(text.find('\0') == std::string::npos, who, ": a string with a NUL byte cannot be stored");
 }
 
+/// Makes the groups above an object. (HDF5 could by itself, but would stamp them with the time.)
+void make_groups(const File::Handle& handle, std::string_view name, const std::string& who) {
+    for (std::size_t slash = name.find('/'); slash != std::string_view::npos; slash = name.find('/', slash + 1)) {
+        const std::string group(name.substr(0, slash));
+        if (group.empty() || H5Lexists(handle.file, group.c_str(), H5P_DEFAULT) > 0) continue;
+        Id(H5Gcreate2(handle.file, group.c_str(), H5P_DEFAULT, handle.group_creation, H5P_DEFAULT), H5Gclose, who);
+    }
+}
+
 void write_dataset(File::Handle& handle, std::string_view name, hid_t type, hid_t memory_type, const Shape& shape,
                    const void* values) {
     const std::string who = label(handle.path, name);
     require(handle.writing && handle.file.valid(), who, ": the file is not open for writing");
+    const std::string text(name);
+    require(!exists(handle.file, name), who, ": exists already");
+    make_groups(handle, name, who);
     const Id space = make_space(shape, who);
-    const Id id(H5Dcreate2(handle.file, std::string(name).c_str(), type, space, handle.link_creation,
-                           handle.dataset_creation, H5P_DEFAULT),
+    const Id id(H5Dcreate2(handle.file, text.c_str(), type, space, H5P_DEFAULT, handle.dataset_creation, H5P_DEFAULT),
                 H5Dclose, who);
     if (shape.numel() != 0) check(H5Dwrite(id, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), who);
 }
@@ -60,6 +72,24 @@ void write_any_attribute(File::Handle& handle, std::string_view object, std::str
     if (shape.numel() != 0) check(H5Awrite(id, memory_type, values), who);
 }
 
+// The memory of a file being built belongs to its Image: HDF5 asks for it here and leaves it behind when it closes the
+// file. (H5Fget_file_image would copy it, and with a superblock whose checksum is wrong.)
+void* image_reallocate(void*, size_t size, H5FD_file_image_op_t, void* image) {
+    auto& memory = static_cast<Image*>(image)->memory;
+    void* grown = std::realloc(memory, size);
+    if (grown) memory = grown;
+    return grown;
+}
+void* image_allocate(size_t size, H5FD_file_image_op_t, void* image) {
+    return image_reallocate(nullptr, size, H5FD_FILE_IMAGE_OP_NO_OP, image);
+}
+void* image_copy(void* target, const void* source, size_t size, H5FD_file_image_op_t, void*) {
+    return std::memcpy(target, source, size);
+}
+herr_t image_release(void*, H5FD_file_image_op_t, void*) { return 0; }
+void* share_image(void* image) { return image; }
+herr_t unshare_image(void*) { return 0; }
+
 Shape vector_shape(std::size_t size) { return Shape{static_cast<std::int64_t>(size)}; }
 
 }  // namespace
@@ -75,11 +105,14 @@ File File::create(const std::string& path) {
     check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), path);
     constexpr std::size_t growth = std::size_t{1} << 20;
     check(H5Pset_fapl_core(access, growth, false), path);
+    H5FD_file_image_callbacks_t callbacks{image_allocate, image_copy,    image_reallocate, image_release,
+                                          share_image,    unshare_image, &handle->image};
+    check(H5Pset_file_image_callbacks(access, &callbacks), path);
     // The 1.8 format checks its metadata by checksums and is read by every later release.
     check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110), path);
 
-    handle->link_creation = Id(H5Pcreate(H5P_LINK_CREATE), H5Pclose, path);
-    check(H5Pset_create_intermediate_group(handle->link_creation, 1), path);
+    handle->group_creation = Id(H5Pcreate(H5P_GROUP_CREATE), H5Pclose, path);
+    check(H5Pset_obj_track_times(handle->group_creation, false), path);
     handle->dataset_creation = Id(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, path);
     check(H5Pset_obj_track_times(handle->dataset_creation, false), path);  // equal content makes equal files
 
@@ -91,20 +124,19 @@ File File::create(const std::string& path) {
 }
 
 void File::close() {
-    std::string image;
+    std::size_t size = 0;
     {
         Lock lock;
         if (!handle_ || !handle_->file.valid()) return;
         if (handle_->writing) {
             check(H5Fflush(handle_->file, H5F_SCOPE_GLOBAL), path());
-            const ssize_t size = H5Fget_file_image(handle_->file, nullptr, 0);
-            if (size < 0) fail(path(), ": ", reason());
-            image.resize(static_cast<std::size_t>(size));
-            if (H5Fget_file_image(handle_->file, image.data(), image.size()) < 0) fail(path(), ": ", reason());
+            const ssize_t used = H5Fget_file_image(handle_->file, nullptr, 0);  // the memory is longer
+            if (used < 0) fail(path(), ": ", reason());
+            size = static_cast<std::size_t>(used);
         }
         if (!handle_->file.close()) fail(path(), ": ", reason());
     }
-    if (handle_->writing) write_file_atomically(path(), image);
+    if (handle_->writing) write_file_atomically(path(), {static_cast<const char*>(handle_->image.memory), size});
 }
 
 void File::write(std::string_view dataset, const Tensor& value) {
