@@ -11,7 +11,7 @@
 #include <iostream>
 #include <sstream>
 
-#include "apps/common/files.h"
+#include "engine/io/atomic_file.h"
 
 extern char** environ;
 
@@ -102,9 +102,8 @@ bool plot_learning_curves(const std::string& folder, const std::vector<LearningC
     std::vector<LearningCurve> drawn;
     for (const LearningCurve& curve : curves)
         if (!curve.loss.empty()) drawn.push_back(curve);
-    make_folder(folder);
-    for (const LearningCurve& curve : drawn) write_file(folder + "/" + data_file(curve), data_of(curve));
-    write_file(folder + "/learning_curves.gp", script_of(drawn));
+    for (const LearningCurve& curve : drawn) write_file_atomically(folder + "/" + data_file(curve), data_of(curve));
+    write_file_atomically(folder + "/learning_curves.gp", script_of(drawn));
 
     const std::string log = folder + "/learning_curves.log";
     const int status = run_gnuplot(folder);

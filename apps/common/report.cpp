@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <sstream>
 
-#include "apps/common/files.h"
+#include "engine/io/atomic_file.h"
 #include "engine/error.h"
 
 namespace bitloom {
@@ -113,6 +113,6 @@ std::string Report::html() const {
                "</body>\n</html>\n");
 }
 
-void Report::write(const std::string& path) const { write_file(path, html()); }
+void Report::write(const std::string& path) const { write_file_atomically(path, html()); }
 
 }  // namespace bitloom

@@ -1,0 +1,21 @@
+#include "apps/common/run_folder.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "engine/error.h"
+
+namespace bitloom {
+
+void make_folder(const std::string& path) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    require(!error, "cannot create the folder ", path, ": ", error.message());
+    require(std::filesystem::is_directory(path, error), path, " is a file, expected a folder");
+    require(access(path.c_str(), W_OK | X_OK) == 0, "cannot write into the folder ", path, ": ", std::strerror(errno));
+}
+
+}  // namespace bitloom
