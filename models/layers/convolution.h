@@ -10,7 +10,7 @@ namespace bitloom::layers {
 struct Conv2dConfig {
     std::int64_t in = 0, out = 0;  ///< channels
     Extent2d kernel = 3, stride = 1;
-    PaddingRule padding;
+    PaddingRule padding{};
     Extent2d dilation = 1;
     std::int64_t groups = 1;
     bool bias = true;
@@ -48,7 +48,7 @@ class DepthwiseConv2d final : public Conv2d {
 struct ConvTranspose2dConfig {
     std::int64_t in = 0, out = 0;
     Extent2d kernel = 3, stride = 1;
-    ops::Padding pads;  ///< cells cut from the output's borders (PyTorch's padding); none is Keras VALID
+    ops::Padding pads{};  ///< cells cut from the output's borders (PyTorch's padding); none is Keras VALID
     Extent2d output_padding = 0, dilation = 1;
     std::int64_t groups = 1;
     bool bias = true;

@@ -13,7 +13,7 @@ struct DenseConfig {
     Initializer weight_init = Initializer::fan_in_uniform, bias_init = Initializer::fan_in_uniform;
     /// [h, w, c] of the map that a Flatten before it turned into the input, rank 0 where there is none: files that flatten
     /// in another order are permuted by it on import.
-    Shape flattened_from;
+    Shape flattened_from{};
 };
 
 class Dense final : public Layer {

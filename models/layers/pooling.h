@@ -8,7 +8,7 @@ namespace bitloom::layers {
 
 struct Pool2dConfig {
     Extent2d window = 2, stride = 2;
-    PaddingRule padding;  ///< VALID drops a remainder (13 -> 6), SAME keeps it (13 -> 7)
+    PaddingRule padding{};  ///< VALID drops a remainder (13 -> 6), SAME keeps it (13 -> 7)
 };
 /// What ops:: pooling is called with for an input of this size; SAME resolved.
 ops::Pool2dOptions pool_options(const Pool2dConfig& config, std::int64_t in_h, std::int64_t in_w);
