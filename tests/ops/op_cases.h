@@ -25,7 +25,7 @@ struct OpCase {
     std::string variant = {};
     std::int64_t accumulation = 1;     ///< terms of the longest sum, forward or backward: tolerances grow with it
     bool exact_on_integers = true;     ///< on small integers every device gives the same bits, forward and backward
-    bool differentiable_check = true;  ///< central differences apply; false for straight-through gradients
+    bool differentiable_check = true;  ///< central differences apply; false for straight-through gradients and large rows
     double low = -1, high = 1;         ///< range of random inputs
     bool kink_free = false;            ///< distinct values on a shuffled grid: no ties, none on a kink at a round number
     std::vector<int> fixed_inputs = {};     ///< inputs put on the tape without a gradient (moments, masks)
