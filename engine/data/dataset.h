@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -57,12 +58,35 @@ class Subset final : public Dataset {
     std::vector<std::int64_t> indices_;
 };
 
+/// Several data sets of the same image shape and classes, one after the other.
+class ConcatDataset final : public Dataset {
+   public:
+    /// Throws Error where shapes or classes disagree, or nothing is given.
+    explicit ConcatDataset(std::vector<std::shared_ptr<const Dataset>> parts);
+    std::int64_t size() const override { return starts_.back(); }
+    Shape image_shape() const override { return parts_[0]->image_shape(); }
+    int classes() const override { return parts_[0]->classes(); }
+    void read(std::int64_t index, std::uint8_t* image) const override {
+        const auto [part, local] = locate(index);
+        part->read(local, image);
+    }
+    int label(std::int64_t index) const override {
+        const auto [part, local] = locate(index);
+        return part->label(local);
+    }
+
+   private:
+    std::pair<const Dataset*, std::int64_t> locate(std::int64_t index) const;
+    std::vector<std::shared_ptr<const Dataset>> parts_;
+    std::vector<std::int64_t> starts_;  // of each part; the last entry is the total
+};
+
 /// What a data set's files hold. `extra` is null except for SVHN (and digits on request).
 struct DataSplits {
     std::shared_ptr<const Dataset> train, test, extra;
 };
 
-/// Loads by name: digits, digits-grey, mnist, fashion-mnist, cifar10, cifar100, svhn.
+/// Loads by name: digits, digits-grey, mnist, fashion-mnist, cifar10, cifar100, svhn, hdf5.
 struct DatasetOptions {
     std::string name = "digits";
     std::string data_dir;              ///< searched as given, then with the set's own folder name below it; unused by digits

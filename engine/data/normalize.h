@@ -15,10 +15,12 @@ struct Normalization {
     std::vector<float> mean, std;
     /// Writes `pixels` = H W C values. Throws Error where the sizes of mean and std fit neither channels nor pixels.
     void apply(const std::uint8_t* image, const Shape& image_shape, float* out) const;
+    /// The same from pixels 0..255 held as floats, as augmentations leave them; `out` may be `image`.
+    void apply(const float* image, const Shape& image_shape, float* out) const;
 };
 
 /// Per-pixel, per-channel mean and population standard deviation of x/255 over a data set (svhn-qkeras.md, section 3);
-/// a standard deviation of 0 becomes 1.
+/// a standard deviation of 0 becomes 1. Sums are exact integers, so the result does not depend on the order.
 Normalization per_pixel_standardization(const Dataset& dataset);
 /// The same with one mean and deviation a channel.
 Normalization per_channel_standardization(const Dataset& dataset);
