@@ -20,7 +20,8 @@ inline void require_like(std::string_view op, std::string_view name, const Tenso
 }
 
 /// Throws Error unless `t` has the given shape, and the device and dtype of x.
-inline void require_operand(std::string_view op, std::string_view name, const Tensor& t, const Shape& shape, const Tensor& x) {
+inline void require_operand(std::string_view op, std::string_view name, const Tensor& t, const Shape& shape,
+                            const Tensor& x) {
     require(t.shape() == shape, op, ": ", name, " has shape ", t.shape(), ", expected ", shape);
     require_like(op, name, t, x);
 }

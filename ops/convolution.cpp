@@ -12,11 +12,12 @@ namespace {
 
 void check_options(std::string_view op, const Conv2dOptions& o) {
     require(o.stride_h >= 1 && o.stride_w >= 1, op, ": stride ", o.stride_h, " x ", o.stride_w, " is not positive");
-    require(o.dilation_h >= 1 && o.dilation_w >= 1, op, ": dilation ", o.dilation_h, " x ", o.dilation_w, " is not positive");
+    require(o.dilation_h >= 1 && o.dilation_w >= 1, op, ": dilation ", o.dilation_h, " x ", o.dilation_w,
+            " is not positive");
     require(o.groups >= 1, op, ": ", o.groups, " groups");
     const Padding& p = o.padding;
-    require(p.top >= 0 && p.bottom >= 0 && p.left >= 0 && p.right >= 0, op, ": negative padding (", p.top, ", ", p.bottom,
-            ", ", p.left, ", ", p.right, ")");
+    require(p.top >= 0 && p.bottom >= 0 && p.left >= 0 && p.right >= 0, op, ": negative padding (", p.top, ", ",
+            p.bottom, ", ", p.left, ", ", p.right, ")");
 }
 
 void check_ranks(std::string_view op, const Shape& x, const Shape& weight) {
@@ -26,11 +27,11 @@ void check_ranks(std::string_view op, const Shape& x, const Shape& weight) {
 }
 
 /// Output extent of one axis of a convolution.
-std::int64_t output_extent(std::string_view axis, std::int64_t n, std::int64_t before, std::int64_t after, std::int64_t kernel,
-                           std::int64_t stride, std::int64_t dilation) {
+std::int64_t output_extent(std::string_view axis, std::int64_t n, std::int64_t before, std::int64_t after,
+                           std::int64_t kernel, std::int64_t stride, std::int64_t dilation) {
     const std::int64_t reach = (kernel - 1) * dilation + 1;
-    require(reach <= n + before + after, "conv2d: kernel ", kernel, " with dilation ", dilation, " exceeds the input's ", axis,
-            " ", n, " with padding ", before, " + ", after);
+    require(reach <= n + before + after, "conv2d: kernel ", kernel, " with dilation ", dilation,
+            " exceeds the input's ", axis, " ", n, " with padding ", before, " + ", after);
     return (n + before + after - reach) / stride + 1;
 }
 
@@ -43,11 +44,13 @@ Conv2dGeometry transposed_geometry(const Shape& x, const Shape& weight, const Co
     require(x[3] == weight[0], op, ": input has ", x[3], " channels, weight expects ", weight[0]);
     require(weight[0] % o.groups == 0, op, ": ", weight[0], " input channels do not divide into ", o.groups, " groups");
     require(x[1] >= 1 && x[2] >= 1, op, ": input ", x, " has an empty map");
-    require(extra_h >= 0 && extra_h < o.stride_h && extra_w >= 0 && extra_w < o.stride_w, op, ": output padding ", extra_h,
-            " x ", extra_w, " must be below the stride ", o.stride_h, " x ", o.stride_w);
+    require(extra_h >= 0 && extra_h < o.stride_h && extra_w >= 0 && extra_w < o.stride_w, op, ": output padding ",
+            extra_h, " x ", extra_w, " must be below the stride ", o.stride_h, " x ", o.stride_w);
     const Padding& p = o.padding;
-    const std::int64_t out_h = (x[1] - 1) * o.stride_h + (weight[1] - 1) * o.dilation_h + 1 - p.top - p.bottom + extra_h;
-    const std::int64_t out_w = (x[2] - 1) * o.stride_w + (weight[2] - 1) * o.dilation_w + 1 - p.left - p.right + extra_w;
+    const std::int64_t out_h =
+        (x[1] - 1) * o.stride_h + (weight[1] - 1) * o.dilation_h + 1 - p.top - p.bottom + extra_h;
+    const std::int64_t out_w =
+        (x[2] - 1) * o.stride_w + (weight[2] - 1) * o.dilation_w + 1 - p.left - p.right + extra_w;
     require(out_h >= 1 && out_w >= 1, op, ": padding leaves an output of ", out_h, " x ", out_w);
     return {.batch = x[0],
             .in_h = out_h,
@@ -76,8 +79,8 @@ void check_operands(std::string_view op, const Var& x, const Var& weight, const 
 
 }  // namespace
 
-Padding same_padding(std::int64_t in_h, std::int64_t in_w, std::int64_t kernel_h, std::int64_t kernel_w, std::int64_t stride_h,
-                     std::int64_t stride_w, std::int64_t dilation_h, std::int64_t dilation_w) {
+Padding same_padding(std::int64_t in_h, std::int64_t in_w, std::int64_t kernel_h, std::int64_t kernel_w,
+                     std::int64_t stride_h, std::int64_t stride_w, std::int64_t dilation_h, std::int64_t dilation_w) {
     require(stride_h >= 1 && stride_w >= 1, "same_padding: stride ", stride_h, " x ", stride_w, " is not positive");
     const auto total = [](std::int64_t n, std::int64_t k, std::int64_t stride, std::int64_t dilation) {
         const std::int64_t out = (n + stride - 1) / stride;
@@ -90,8 +93,10 @@ Padding same_padding(std::int64_t in_h, std::int64_t in_w, std::int64_t kernel_h
 Conv2dGeometry conv2d_geometry(const Shape& x, const Shape& weight, const Conv2dOptions& o) {
     check_options("conv2d", o);
     check_ranks("conv2d", x, weight);
-    require(x[3] == weight[3] * o.groups, "conv2d: input has ", x[3], " channels, weight expects ", weight[3] * o.groups);
-    require(weight[0] % o.groups == 0, "conv2d: ", weight[0], " output channels do not divide into ", o.groups, " groups");
+    require(x[3] == weight[3] * o.groups, "conv2d: input has ", x[3], " channels, weight expects ",
+            weight[3] * o.groups);
+    require(weight[0] % o.groups == 0, "conv2d: ", weight[0], " output channels do not divide into ", o.groups,
+            " groups");
     const Padding& p = o.padding;
     return {.batch = x[0],
             .in_h = x[1],
@@ -148,7 +153,8 @@ Var conv2d(const Var& x, const Var& weight, const Var& bias, const Conv2dOptions
 
 Var conv2d_transpose(const Var& x, const Var& weight, const Var& bias, const Conv2dOptions& options,
                      std::int64_t output_padding_h, std::int64_t output_padding_w) {
-    const Conv2dGeometry g = transposed_geometry(x.shape(), weight.shape(), options, output_padding_h, output_padding_w);
+    const Conv2dGeometry g =
+        transposed_geometry(x.shape(), weight.shape(), options, output_padding_h, output_padding_w);
     check_operands("conv2d_transpose", x, weight, bias, g.in_c);
     const Device device = x.device();
     Tensor y = Tensor::empty({g.batch, g.in_h, g.in_w, g.in_c}, x.dtype(), device);
@@ -170,8 +176,8 @@ Var conv2d_transpose(const Var& x, const Var& weight, const Var& bias, const Con
                       }
                       if (c.needs(1)) {
                           Tensor dw = Tensor::empty_like(w);
-                          kernel(x.device(), "conv2d_backward_weights", &OpKernels::conv2d_backward_weights)(g, dy, x, dw,
-                                                                                                             nullptr);
+                          kernel(x.device(), "conv2d_backward_weights", &OpKernels::conv2d_backward_weights)(
+                              g, dy, x, dw, nullptr);
                           c.give(1, std::move(dw));
                       }
                       if (has_bias && c.needs(2)) {

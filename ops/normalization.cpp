@@ -9,7 +9,8 @@ namespace bitloom::ops {
 
 namespace {
 
-void check_operands(std::string_view op, const Var& x, const Var& gamma, const Var& beta, const Var& residual, double epsilon) {
+void check_operands(std::string_view op, const Var& x, const Var& gamma, const Var& beta, const Var& residual,
+                    double epsilon) {
     require(x.shape().rank() >= 2, op, ": input must be [..., C] with at least one axis before C, got ", x.shape());
     const Shape channels{x.dim(-1)};
     require_operand(op, "gamma", gamma.value(), channels, x.value());
@@ -22,8 +23,8 @@ using BackwardKernel = decltype(OpKernels::batch_norm_backward);
 
 /// Records either form: they differ in the backward kernel alone.
 Var record_batch_norm(Op op, const Var& x, const Var& gamma, const Var& beta, const Var& residual, const Tensor& mean,
-                      const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor y, std::string_view kernel_name,
-                      BackwardKernel OpKernels::*member) {
+                      const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor y,
+                      std::string_view kernel_name, BackwardKernel OpKernels::*member) {
     const std::array<Var, 4> inputs{x, gamma, beta, residual};
     const bool has_residual = residual.defined();
     const Tensor saved_y = epilogue == NormEpilogue::none ? Tensor() : y;
@@ -38,9 +39,9 @@ Var record_batch_norm(Op op, const Var& x, const Var& gamma, const Var& beta, co
                           Tensor dgamma = Tensor::empty_like(gamma), dbeta = Tensor::empty_like(gamma);
                           if (c.needs(0)) dx = Tensor::empty_like(x);
                           if (residual_too && masked) dresidual = Tensor::empty_like(x);
-                          kernel(x.device(), kernel_name, member)(dy, x, masked ? &y : nullptr, gamma, mean, variance, epsilon,
-                                                                  epilogue, dx.defined() ? &dx : nullptr,
-                                                                  dresidual.defined() ? &dresidual : nullptr, dgamma, dbeta);
+                          kernel(x.device(), kernel_name, member)(
+                              dy, x, masked ? &y : nullptr, gamma, mean, variance, epsilon, epilogue,
+                              dx.defined() ? &dx : nullptr, dresidual.defined() ? &dresidual : nullptr, dgamma, dbeta);
                           if (dx.defined()) c.give(0, std::move(dx));
                           c.give(1, std::move(dgamma));
                           c.give(2, std::move(dbeta));
@@ -60,10 +61,10 @@ Var batch_norm_training(const Var& x, const Var& gamma, const Var& beta, const V
     mean = Tensor::empty_like(gamma.value());  // fresh: the caller may keep the moments of the pass before
     variance = Tensor::empty_like(gamma.value());
     kernel(x.device(), "batch_norm_forward", &OpKernels::batch_norm_forward)(
-        x.value(), gamma.value(), beta.value(), residual.defined() ? &residual.value() : nullptr, epsilon, epilogue, y, mean,
-        variance);
-    return record_batch_norm(Op::batch_norm_training, x, gamma, beta, residual, mean, variance, epsilon, epilogue, std::move(y),
-                             "batch_norm_backward", &OpKernels::batch_norm_backward);
+        x.value(), gamma.value(), beta.value(), residual.defined() ? &residual.value() : nullptr, epsilon, epilogue, y,
+        mean, variance);
+    return record_batch_norm(Op::batch_norm_training, x, gamma, beta, residual, mean, variance, epsilon, epilogue,
+                             std::move(y), "batch_norm_backward", &OpKernels::batch_norm_backward);
 }
 
 Var batch_norm_inference(const Var& x, const Var& gamma, const Var& beta, const Var& residual, const Tensor& mean,
@@ -73,10 +74,10 @@ Var batch_norm_inference(const Var& x, const Var& gamma, const Var& beta, const 
     require_operand("batch_norm_inference", "variance", variance, gamma.shape(), x.value());
     Tensor y = Tensor::empty_like(x.value());
     kernel(x.device(), "batch_norm_inference", &OpKernels::batch_norm_inference)(
-        x.value(), gamma.value(), beta.value(), residual.defined() ? &residual.value() : nullptr, mean, variance, epsilon,
-        epilogue, y);
-    return record_batch_norm(Op::batch_norm_inference, x, gamma, beta, residual, mean, variance, epsilon, epilogue, std::move(y),
-                             "batch_norm_inference_backward", &OpKernels::batch_norm_inference_backward);
+        x.value(), gamma.value(), beta.value(), residual.defined() ? &residual.value() : nullptr, mean, variance,
+        epsilon, epilogue, y);
+    return record_batch_norm(Op::batch_norm_inference, x, gamma, beta, residual, mean, variance, epsilon, epilogue,
+                             std::move(y), "batch_norm_inference_backward", &OpKernels::batch_norm_inference_backward);
 }
 
 }  // namespace bitloom::ops

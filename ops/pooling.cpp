@@ -35,8 +35,8 @@ Pool2dGeometry pool2d_geometry(const Shape& x, const Pool2dOptions& o) {
     // Less padding than window: then every window holds a real cell, so that no maximum is -infinity and no mean 0 / 0.
     require(p.top >= 0 && p.bottom >= 0 && p.left >= 0 && p.right >= 0 && p.top < o.window_h && p.bottom < o.window_h &&
                 p.left < o.window_w && p.right < o.window_w,
-            "pool2d: padding (", p.top, ", ", p.bottom, ", ", p.left, ", ", p.right, ") must be below the window ", o.window_h,
-            " x ", o.window_w, " and not negative");
+            "pool2d: padding (", p.top, ", ", p.bottom, ", ", p.left, ", ", p.right, ") must be below the window ",
+            o.window_h, " x ", o.window_w, " and not negative");
     const std::int64_t padded_h = x[1] + p.top + p.bottom, padded_w = x[2] + p.left + p.right;
     require(o.window_h <= padded_h && o.window_w <= padded_w, "pool2d: window ", o.window_h, " x ", o.window_w,
             " exceeds the padded input ", padded_h, " x ", padded_w);
@@ -58,8 +58,8 @@ Pool2dGeometry pool2d_geometry(const Shape& x, const Pool2dOptions& o) {
 
 Var max_pool2d(const Var& x, const Pool2dOptions& options) {
     const Pool2dGeometry g = pool2d_geometry(x.shape(), options);
-    require(g.window_h * g.window_w <= max_window_cells, "max_pool2d: window ", g.window_h, " x ", g.window_w, " has more than ",
-            max_window_cells, " cells");
+    require(g.window_h * g.window_w <= max_window_cells, "max_pool2d: window ", g.window_h, " x ", g.window_w,
+            " has more than ", max_window_cells, " cells");
     const Shape output_shape{g.batch, g.out_h, g.out_w, g.channels};
     Tensor y = Tensor::empty(output_shape, x.dtype(), x.device());
     Tensor argmax;
@@ -92,7 +92,8 @@ Var global_max_pool2d(const Var& x) {
     Tensor y = Tensor::empty(output_shape, x.dtype(), x.device());
     Tensor argmax;
     if (x.tape().wants_node({x})) argmax = Tensor::empty(output_shape, DType::i32, x.device());
-    kernel(x.device(), "reduce_max", &OpKernels::reduce_max)(map_axes, x.value(), y, argmax.defined() ? &argmax : nullptr);
+    kernel(x.device(), "reduce_max", &OpKernels::reduce_max)(map_axes, x.value(), y,
+                                                             argmax.defined() ? &argmax : nullptr);
     return record(Op::reduce_max, {x}, std::move(y), [input_shape = x.shape(), argmax](BackwardContext& c) {
         const Tensor& dy = c.grad();
         Tensor dx = Tensor::empty(input_shape, dy.dtype(), dy.device());

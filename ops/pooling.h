@@ -9,12 +9,12 @@ namespace bitloom::ops {
 struct Pool2dOptions {
     std::int64_t window_h = 2, window_w = 2;
     std::int64_t stride_h = 2, stride_w = 2;
-    Padding padding;
+    Padding padding = {};
     bool operator==(const Pool2dOptions&) const = default;
 };
 
-/// Output extents floor((n + pads - window) / stride) + 1: without padding a remainder is dropped (13 -> 6). Throws Error
-/// for an empty map, a window beyond the padded input, and padding that is not below the window.
+/// Output extents floor((n + pads - window) / stride) + 1: without padding a remainder is dropped (13 -> 6). Throws
+/// Error for an empty map, a window beyond the padded input, and padding that is not below the window.
 Pool2dGeometry pool2d_geometry(const Shape& x, const Pool2dOptions& options);
 /// Padding counts as -infinity; the gradient goes to the first maximum in row-major order. At most 256 cells a window.
 Var max_pool2d(const Var& x, const Pool2dOptions& options);

@@ -33,7 +33,8 @@ void forward(const Conv2dGeometry& g, const T* x, const T* w, const T* bias, T* 
                 for (std::int64_t kh = th.first; kh < th.last; ++kh) {
                     for (std::int64_t kw = tw.first; kw < tw.last; ++kw) {
                         const std::int64_t ih = start_h + kh * g.dilation_h, iw = start_w + kw * g.dilation_w;
-                        const T* cell = x + ((n * g.in_h + ih) * g.in_w + iw) * g.in_c + o / out_per_group * in_per_group;
+                        const T* cell =
+                            x + ((n * g.in_h + ih) * g.in_w + iw) * g.in_c + o / out_per_group * in_per_group;
                         const T* taps = w + ((o * g.kernel_h + kh) * g.kernel_w + kw) * in_per_group;
                         for (std::int64_t i = 0; i < in_per_group; ++i) sum += cell[i] * taps[i];
                     }
@@ -92,7 +93,8 @@ void backward_weights(const Conv2dGeometry& g, const T* x, const T* dy, T* dw, T
                 for (std::int64_t kh = th.first; kh < th.last; ++kh) {
                     for (std::int64_t kw = tw.first; kw < tw.last; ++kw) {
                         const std::int64_t ih = start_h + kh * g.dilation_h, iw = start_w + kw * g.dilation_w;
-                        const T* cell = x + ((n * g.in_h + ih) * g.in_w + iw) * g.in_c + o / out_per_group * in_per_group;
+                        const T* cell =
+                            x + ((n * g.in_h + ih) * g.in_w + iw) * g.in_c + o / out_per_group * in_per_group;
                         T* target = taps + (kh * g.kernel_w + kw) * in_per_group;
                         for (std::int64_t i = 0; i < in_per_group; ++i) target[i] += gradient * cell[i];
                     }
@@ -119,7 +121,8 @@ void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tenso
     });
 }
 
-void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias) {
+void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dweight,
+                             Tensor* dbias) {
     dispatch_float(x.dtype(), "conv2d_backward_weights", [&](auto type) {
         using T = decltype(type);
         backward_weights<T>(g, x.read<T>(), dy.read<T>(), dweight.write<T>(), dbias ? dbias->write<T>() : nullptr);

@@ -48,8 +48,8 @@ std::int64_t rows_of(const Tensor& x, std::int64_t channels) { return channels ?
 
 }  // namespace
 
-void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual, double epsilon,
-                        NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
+void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
+                        double epsilon, NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
     dispatch_float(x.dtype(), "batch_norm_forward", [&](auto type) {
         using T = decltype(type);
         const std::int64_t channels = gamma.numel(), rows = rows_of(x, channels);
@@ -67,8 +67,8 @@ void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta
             }
         }
         for (std::int64_t c = 0; c < channels; ++c) pv[c] /= static_cast<T>(rows);
-        normalize<T>(rows, channels, px, gamma.read<T>(), beta.read<T>(), residual ? residual->read<T>() : nullptr, pm, pv,
-                     static_cast<T>(epsilon), epilogue, y.write<T>());
+        normalize<T>(rows, channels, px, gamma.read<T>(), beta.read<T>(), residual ? residual->read<T>() : nullptr, pm,
+                     pv, static_cast<T>(epsilon), epilogue, y.write<T>());
     });
 }
 
@@ -91,20 +91,22 @@ void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor* y, con
             for (std::int64_t c = 0; c < channels; ++c) {
                 const std::int64_t k = r * channels + c;
                 const T sigma = std::sqrt(pv[c] + eps), x_hat = (px[k] - pm[c]) / sigma;
-                pdx[k] = pg[c] / sigma * (masked(pdy, py, epilogue, k) - (pdb[c] + x_hat * pdg[c]) / static_cast<T>(rows));
+                pdx[k] =
+                    pg[c] / sigma * (masked(pdy, py, epilogue, k) - (pdb[c] + x_hat * pdg[c]) / static_cast<T>(rows));
             }
         }
     });
 }
 
 void batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
-                          const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor& y) {
+                          const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
+                          Tensor& y) {
     dispatch_float(x.dtype(), "batch_norm_inference", [&](auto type) {
         using T = decltype(type);
         const std::int64_t channels = gamma.numel();
         normalize<T>(rows_of(x, channels), channels, x.read<T>(), gamma.read<T>(), beta.read<T>(),
-                     residual ? residual->read<T>() : nullptr, mean.read<T>(), variance.read<T>(), static_cast<T>(epsilon),
-                     epilogue, y.write<T>());
+                     residual ? residual->read<T>() : nullptr, mean.read<T>(), variance.read<T>(),
+                     static_cast<T>(epsilon), epilogue, y.write<T>());
     });
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <span>
@@ -17,16 +18,23 @@ using Builder = std::function<Var(Tape&, std::span<const Var>)>;
 
 namespace detail {
 
-inline std::vector<Var> put_on_tape(Tape& tape, const std::vector<Tensor>& inputs, int only = -1) {
+inline bool is_fixed(const std::vector<int>& fixed, int i) {
+    return std::find(fixed.begin(), fixed.end(), i) != fixed.end();
+}
+
+/// Inputs with a gradient: all but the fixed ones, or `only` that one.
+inline std::vector<Var> put_with_grad(Tape& tape, const std::vector<Tensor>& inputs, const std::vector<int>& fixed,
+                                      int only = -1) {
     std::vector<Var> vars;
-    for (int i = 0; i < static_cast<int>(inputs.size()); ++i) vars.push_back(tape.input(inputs[i], only < 0 || only == i));
+    for (int i = 0; i < static_cast<int>(inputs.size()); ++i)
+        vars.push_back(tape.input(inputs[i], only < 0 ? !is_fixed(fixed, i) : only == i));
     return vars;
 }
 
 /// sum(f(inputs) * weights) on a tape that records nothing.
 inline double weighted_output(const Builder& f, const std::vector<Tensor>& inputs, const std::vector<double>& weights) {
     Tape tape(Tape::Mode::inference);
-    const std::vector<double> y = f(tape, put_on_tape(tape, inputs)).value().values<double>();
+    const std::vector<double> y = f(tape, put_with_grad(tape, inputs, {})).value().values<double>();
     double sum = 0;
     for (std::size_t i = 0; i < y.size(); ++i) sum += y[i] * weights[i];
     return sum;
@@ -42,11 +50,13 @@ inline std::vector<double> gradient_of(const Tape& tape, const Var& input) {
 
 }  // namespace detail
 
-/// Expects, for loss = sum(f(inputs) * fixed random weights), that the gradient of every element of every input agrees with
-/// (loss(x + h) - loss(x - h)) / 2h within atol + rtol |difference|; that each input's gradient has the same bits when no
-/// other input asks for one; and that an inference tape computes the same output and records nothing.
-/// `inputs` are f64 on the reference device; f must be deterministic, and smooth within h = 1e-5 of the inputs.
-inline void gradcheck(const Builder& f, std::vector<Tensor> inputs, double atol = 1e-6, double rtol = 1e-4) {
+/// Expects, for loss = sum(f(inputs) * fixed random weights), that the gradient of every element of every input agrees
+/// with (loss(x + h) - loss(x - h)) / 2h within atol + rtol |difference|; that each input's gradient has the same bits
+/// when no other input asks for one; and that an inference tape computes the same output and records nothing. `inputs`
+/// are f64 on the reference device; f must be deterministic, and smooth within h = 1e-5 of the inputs. Inputs listed in
+/// `fixed` are constants to the tape and are not checked.
+inline void gradcheck(const Builder& f, std::vector<Tensor> inputs, double atol = 1e-6, double rtol = 1e-4,
+                      const std::vector<int>& fixed = {}) {
     constexpr double h = 1e-5;
     for (const Tensor& t : inputs) {
         ASSERT_EQ(t.dtype(), DType::f64) << "gradcheck runs in double precision";
@@ -54,7 +64,7 @@ inline void gradcheck(const Builder& f, std::vector<Tensor> inputs, double atol 
     }
 
     Tape tape;
-    const std::vector<Var> vars = detail::put_on_tape(tape, inputs);
+    const std::vector<Var> vars = detail::put_with_grad(tape, inputs, fixed);
     const Var y = f(tape, vars);
     ASSERT_TRUE(y.requires_grad()) << "the output depends on no input";
     const std::vector<double> outputs = y.value().values<double>();
@@ -68,16 +78,17 @@ inline void gradcheck(const Builder& f, std::vector<Tensor> inputs, double atol 
 
     {
         Tape inference(Tape::Mode::inference);
-        const Var again = f(inference, detail::put_on_tape(inference, inputs));
+        const Var again = f(inference, detail::put_with_grad(inference, inputs, fixed));
         EXPECT_EQ(again.value().values<double>(), outputs) << "inference computes something else than training";
         EXPECT_EQ(inference.node_count(), 0);
     }
 
     int reported = 0;
     for (int i = 0; i < static_cast<int>(inputs.size()); ++i) {
+        if (detail::is_fixed(fixed, i)) continue;
         const std::vector<double> analytic = detail::gradient_of(tape, vars[i]);
         Tape alone;
-        const std::vector<Var> alone_vars = detail::put_on_tape(alone, inputs, i);
+        const std::vector<Var> alone_vars = detail::put_with_grad(alone, inputs, fixed, i);
         const Var alone_y = f(alone, alone_vars);
         if (alone_y.requires_grad()) {
             alone.backward(alone_y, seed);
