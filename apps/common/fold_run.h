@@ -1,0 +1,45 @@
+#pragma once
+// Training and testing of one fold (svhn-qkeras.md, sections 3, 5.1 and 6).
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "apps/common/fold_scores.h"
+#include "apps/common/progress_board.h"
+#include "engine/data/augment.h"
+#include "engine/data/kfold.h"
+#include "engine/data/normalize.h"
+#include "engine/optim/optimizer.h"
+#include "models/options.h"
+
+namespace bitloom {
+
+struct FoldSettings {
+    ModelOptions model;
+    std::string initial_weights;  ///< checkpoint to start from; empty: random initial values, other ones for each fold
+    AdamOptions adam;
+    std::int64_t epochs = 100;
+    std::int64_t batch_size = 512;
+    std::int64_t buffer_size = 1024;  ///< of the reservoir shuffle
+    Normalization normalization;
+    AugmentationPipeline augmentation;
+    std::uint64_t seed = 1;
+    Device device = cpu_device;
+    int threads = 1;  ///< of this fold
+    bool resume = false;
+    bool test_last_epoch = false;  ///< upstream's behaviour; otherwise the weights of the smallest val_loss are tested
+    std::int64_t checkpoint_every_steps = 0;
+    const std::atomic<bool>* stop = nullptr;
+    std::string configuration;  ///< JSON, into the checkpoints
+};
+
+/// Cross-entropy on the logits, Adam; callbacks in the published order: early stopping (patience 10), model_best.h5 (smallest
+/// val_loss), weights_best.h5 (every epoch, despite its name), learning rate times 0.1 on a plateau; history_dict.csv. Then
+/// the test set, scores.json, and `<folder name>.h5` with the tested weights. Continues from last.h5 with `resume`.
+/// Nothing where the run was stopped: last.h5 then holds all of it. Throws Error.
+std::optional<FoldScore> run_fold(const FoldSettings& settings, int fold, const std::string& folder, const Fold& data,
+                                  std::shared_ptr<const Dataset> test, ProgressBoard& board, int row);
+
+}  // namespace bitloom

@@ -1,0 +1,146 @@
+#include "apps/common/fold_scores.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "apps/common/text.h"
+#include "engine/error.h"
+#include "engine/io/atomic_file.h"
+
+namespace bitloom {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Column {
+    const char* name;
+    double FoldScore::*value;
+};
+constexpr Column columns[] = {{"val_loss", &FoldScore::val_loss},
+                              {"val_accuracy", &FoldScore::val_accuracy},
+                              {"test_loss", &FoldScore::test_loss},
+                              {"test_accuracy", &FoldScore::test_accuracy}};
+
+std::vector<double> column_of(const std::vector<FoldScore>& scores, double FoldScore::*value) {
+    std::vector<double> values;
+    for (const FoldScore& score : scores) values.push_back(score.*value);
+    return values;
+}
+
+Json json_of(const FoldScore& score) {
+    Json json{{"fold", score.fold}};
+    for (const Column& column : columns) json[column.name] = score.*column.value;
+    json["epochs"] = score.epochs;
+    json["tested_epoch"] = score.tested_epoch;
+    json["stop_reason"] = score.stop_reason;
+    json["classes"] = score.classes;
+    json["confusion"] = score.confusion;
+    return json;
+}
+
+}  // namespace
+
+MeanAndDeviation mean_and_deviation(const std::vector<double>& values) {
+    MeanAndDeviation result;
+    if (values.empty()) return result;
+    const double n = static_cast<double>(values.size());
+    for (const double v : values) result.mean += v / n;
+    double squares = 0;
+    for (const double v : values) squares += (v - result.mean) * (v - result.mean);
+    result.deviation = std::sqrt(squares / n);
+    return result;
+}
+
+void write_score(const std::string& path, const FoldScore& score) { write_file_atomically(path, json_of(score).dump(2) + "\n"); }
+
+FoldScore read_score(const std::string& path) {
+    FoldScore score;
+    try {
+        const Json json = Json::parse(read_file(path));
+        json.at("fold").get_to(score.fold);
+        for (const Column& column : columns) json.at(column.name).get_to(score.*column.value);
+        json.at("epochs").get_to(score.epochs);
+        json.at("tested_epoch").get_to(score.tested_epoch);
+        json.at("stop_reason").get_to(score.stop_reason);
+        json.at("classes").get_to(score.classes);
+        json.at("confusion").get_to(score.confusion);
+    } catch (const nlohmann::json::exception& error) {
+        fail(path, ": not the scores of a fold: ", error.what());
+    }
+    return score;
+}
+
+ReportTable fold_table(const std::vector<FoldScore>& scores) {
+    ReportTable table;
+    table.header = {"fold", "val loss", "val accuracy", "test loss", "test accuracy", "epochs"};
+    for (const FoldScore& s : scores)
+        table.rows.push_back({cat(s.fold), fixed(s.val_loss, 4), fixed(s.val_accuracy, 4), fixed(s.test_loss, 4),
+                              fixed(s.test_accuracy, 4), cat(s.epochs)});
+    std::vector<std::string> mean{"mean"}, deviation{"std"};
+    for (const Column& column : columns) {
+        const MeanAndDeviation m = mean_and_deviation(column_of(scores, column.value));
+        mean.push_back(fixed(m.mean, 4));
+        deviation.push_back(fixed(m.deviation, 4));
+    }
+    mean.emplace_back();
+    deviation.emplace_back();
+    table.footer = {mean, deviation};
+    return table;
+}
+
+std::string to_text(const ReportTable& table) {
+    std::vector<std::size_t> widths(table.header.size(), 0);
+    const auto measure = [&](const std::vector<std::string>& row) {
+        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    };
+    measure(table.header);
+    for (const auto& row : table.rows) measure(row);
+    for (const auto& row : table.footer) measure(row);
+    std::string text;
+    const auto print = [&](const std::vector<std::string>& row) {
+        std::string line;
+        for (std::size_t i = 0; i < row.size(); ++i)
+            line += std::string(i == 0 ? 0 : 2, ' ') + std::string(widths[i] - row[i].size(), ' ') + row[i];
+        line.erase(line.find_last_not_of(' ') + 1);
+        text += line + "\n";
+    };
+    print(table.header);
+    for (const auto& row : table.rows) print(row);
+    for (const auto& row : table.footer) print(row);
+    return text;
+}
+
+std::string fold_csv(const std::vector<FoldScore>& scores) {
+    std::ostringstream out;
+    out.precision(17);
+    out << "fold";
+    for (const Column& column : columns) out << ',' << column.name;
+    out << ",epochs,tested_epoch,stop_reason\n";
+    for (const FoldScore& score : scores) {
+        out << score.fold;
+        for (const Column& column : columns) out << ',' << score.*column.value;
+        out << ',' << score.epochs << ',' << score.tested_epoch << ",\"" << score.stop_reason << "\"\n";
+    }
+    return out.str();
+}
+
+std::string fold_summary_json(const std::vector<FoldScore>& scores) {
+    Json json{{"folds", Json::array()}, {"standard_deviation", "population (ddof 0)"}};
+    for (const FoldScore& score : scores) json["folds"].push_back(json_of(score));
+    for (const Column& column : columns) {
+        const MeanAndDeviation m = mean_and_deviation(column_of(scores, column.value));
+        json["mean"][column.name] = m.mean;
+        json["std"][column.name] = m.deviation;
+    }
+    return json.dump(2) + "\n";
+}
+
+std::string headline(const std::vector<FoldScore>& scores) {
+    const MeanAndDeviation m = mean_and_deviation(column_of(scores, &FoldScore::test_accuracy));
+    return cat("test accuracy: ", fixed(100 * m.mean, 2), " ± ", fixed(100 * m.deviation, 2),
+               " % (mean ± population standard deviation over ", scores.size(), scores.size() == 1 ? " fold)" : " folds)");
+}
+
+}  // namespace bitloom
