@@ -1,0 +1,202 @@
+// What the programs share: reports, curves, scores, jobs side by side.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "apps/common/fold_scores.h"
+#include "apps/common/history.h"
+#include "apps/common/learning_curves.h"
+#include "apps/common/report.h"
+#include "apps/common/run_folder.h"
+#include "apps/common/side_by_side.h"
+#include "engine/error.h"
+#include "engine/io/atomic_file.h"
+#include "tests/apps/process.h"
+
+namespace bitloom {
+namespace {
+
+using test::TemporaryFolder;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+template <class F>
+std::string message_of(F&& f) {
+    try {
+        f();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "no error";
+}
+
+FoldScore score(int fold, double accuracy) {
+    FoldScore s;
+    s.fold = fold;
+    s.val_loss = 0.25 + fold;
+    s.val_accuracy = accuracy - 0.01;
+    s.test_loss = 1.0 / 3;
+    s.test_accuracy = accuracy;
+    s.epochs = 12;
+    s.tested_epoch = 7;
+    s.stop_reason = "early stopping";
+    s.classes = 2;
+    s.confusion = {5, 1, 2, 4};
+    return s;
+}
+
+TEST(FoldScores, StandardDeviationIsThePopulations) {
+    const MeanAndDeviation m = mean_and_deviation({1, 3});
+    EXPECT_DOUBLE_EQ(m.mean, 2);
+    EXPECT_DOUBLE_EQ(m.deviation, 1);  // divided by n, not n - 1
+    EXPECT_EQ(mean_and_deviation({}).mean, 0);
+}
+
+TEST(FoldScores, SurviveTheirFileExactly) {
+    const TemporaryFolder folder;
+    const std::string path = folder / "scores.json";
+    const FoldScore written = score(3, 0.9417);
+    write_score(path, written);
+    const FoldScore read = read_score(path);
+    EXPECT_EQ(read.fold, 3);
+    EXPECT_EQ(read.test_loss, written.test_loss);
+    EXPECT_EQ(read.test_accuracy, written.test_accuracy);
+    EXPECT_EQ(read.val_loss, written.val_loss);
+    EXPECT_EQ(read.tested_epoch, 7);
+    EXPECT_EQ(read.stop_reason, "early stopping");
+    EXPECT_EQ(read.confusion, written.confusion);
+    write_file_atomically(path, "{\"fold\": 1");
+    EXPECT_THAT(message_of([&] { read_score(path); }), HasSubstr("not the scores of a fold"));
+}
+
+TEST(FoldScores, TableAndHeadline) {
+    const std::vector<FoldScore> scores{score(0, 0.90), score(1, 0.94)};
+    const std::vector<std::string> text = test::lines(to_text(fold_table(scores)));
+    ASSERT_EQ(text.size(), 5u);
+    EXPECT_THAT(text[1], HasSubstr("0.9000"));
+    EXPECT_THAT(text[3], HasSubstr("mean"));
+    EXPECT_THAT(text[3], HasSubstr("0.9200"));
+    EXPECT_THAT(text[4], HasSubstr("0.0200"));
+    EXPECT_THAT(headline(scores), HasSubstr("92.00 ± 2.00 %"));
+    EXPECT_THAT(test::lines(fold_csv(scores))[0], HasSubstr("fold,val_loss,val_accuracy,test_loss,test_accuracy,epochs"));
+    EXPECT_THAT(fold_summary_json(scores), HasSubstr("\"mean\""));
+}
+
+TEST(History, ReadsWhatIsThereAndNamesWhatIsWrong) {
+    const TemporaryFolder folder;
+    const std::string path = folder / "history.csv";
+    write_file_atomically(path, "loss,accuracy,val_loss,val_accuracy,lr\n1.5,0.25,,,0.1\n0.5,0.75,,,0.1\n");
+    const LearningCurve curve = read_history(path, "run");
+    EXPECT_THAT(curve.loss, ElementsAre(1.5, 0.5));
+    EXPECT_THAT(curve.accuracy, ElementsAre(0.25, 0.75));
+    EXPECT_TRUE(curve.val_loss.empty());
+    write_file_atomically(path, "loss,accuracy\n1.5,0.25\n0.5\n");
+    EXPECT_THAT(message_of([&] { read_history(path, "run"); }), HasSubstr("history.csv:3: 1 values, expected 2"));
+    write_file_atomically(path, "loss\n1.5x\n");
+    EXPECT_THAT(message_of([&] { read_history(path, "run"); }), HasSubstr("'1.5x' is no number"));
+}
+
+TEST(History, SmallestValueIgnoresNan) {
+    EXPECT_EQ(index_of_smallest({std::nan(""), 2, 1, 1, 3}), 2);
+    EXPECT_EQ(index_of_smallest({std::nan("")}), -1);
+    EXPECT_EQ(index_of_smallest({}), -1);
+}
+
+TEST(Curves, ScriptDataAndSvg) {
+    const TemporaryFolder folder;
+    const std::vector<LearningCurve> curves{{"full_0", {1.2, 0.4}, {0.5, 1.0}, {1.3, 0.6}, {0.4, 0.8}}, {"full_1", {1.1}, {0.6}, {}, {}}};
+    const bool drawn = plot_learning_curves(folder.path(), curves);
+    EXPECT_THAT(read_file(folder / "curve_full_0.dat"), HasSubstr("2 0.4 0 0.6 0.2"));
+    EXPECT_THAT(read_file(folder / "learning_curves.gp"), HasSubstr("curve_full_1.dat"));
+    if (!drawn) GTEST_SKIP() << "gnuplot is not installed: the SVG is not checked";
+    const std::string svg = read_file(folder / "learning_curves.svg");
+    EXPECT_THAT(svg, HasSubstr("<svg"));
+    EXPECT_THAT(svg, HasSubstr("full_1"));
+    EXPECT_THAT(svg, HasSubstr("</svg>"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "learning_curves.log"));
+}
+
+TEST(Curves, WithoutGnuplotTheRunGoesOn) {
+    const TemporaryFolder folder;
+    const std::string path = std::getenv("PATH");
+    setenv("PATH", folder.path().c_str(), 1);
+    testing::internal::CaptureStderr();
+    const bool drawn = plot_learning_curves(folder.path(), {{"run", {1.0}, {0.5}, {}, {}}});
+    const std::string said = testing::internal::GetCapturedStderr();
+    setenv("PATH", path.c_str(), 1);
+    EXPECT_FALSE(drawn);
+    EXPECT_EQ(test::lines(said).size(), 1u);
+    EXPECT_THAT(said, HasSubstr("gnuplot not found"));
+}
+
+TEST(Report, IsOneEscapedPageWithoutOutsideResources) {
+    const TemporaryFolder folder;
+    write_file_atomically(folder / "x.svg", "<?xml version=\"1.0\"?>\n<svg viewBox=\"0 0 1 1\"></svg>\n");
+    Report report("a < b");
+    report.settings("Settings", {{"outdir", "<here>"}});
+    report.table("Folds", fold_table({score(0, 0.5)}));
+    report.figure("Curves", folder / "x.svg");
+    report.figure("Missing", folder / "none.svg");
+    report.confusion("Confusion", {5, 1, 2, 4}, 2);
+    report.preformatted("Command", "train --x 'a&b'");
+    const std::string html = report.html();
+    EXPECT_THAT(html, HasSubstr("<title>a &lt; b</title>"));
+    EXPECT_THAT(html, HasSubstr("&lt;here&gt;"));
+    EXPECT_THAT(html, HasSubstr("a&amp;b"));
+    EXPECT_THAT(html, HasSubstr("<svg viewBox"));
+    EXPECT_THAT(html, Not(HasSubstr("<?xml")));
+    EXPECT_THAT(html, HasSubstr("gnuplot was not available"));
+    for (const char* outside : {"src=", "href=", "<script", "@import", "url("}) EXPECT_THAT(html, Not(HasSubstr(outside)));
+    EXPECT_THAT(message_of([&] { report.confusion("Confusion", {1, 2, 3}, 2); }), HasSubstr("3 counts"));
+}
+
+TEST(RunFolder, SaysWhyItCannotBeUsed) {
+    const TemporaryFolder folder;
+    make_folder(folder / "a/b");
+    EXPECT_TRUE(std::filesystem::is_directory(folder / "a/b"));
+    write_file_atomically(folder / "file", "");
+    EXPECT_THAT(message_of([&] { make_folder(folder / "file"); }), HasSubstr("file"));
+    EXPECT_THAT(message_of([&] { make_folder(folder / "file/below"); }), HasSubstr("cannot create the folder"));
+    if (geteuid() == 0) return;  // root writes anywhere
+    std::filesystem::permissions(folder / "a", std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+    EXPECT_THAT(message_of([&] { make_folder(folder / "a"); }), HasSubstr("Permission denied"));
+    std::filesystem::permissions(folder / "a", std::filesystem::perms::owner_all);
+}
+
+TEST(SideBySide, RunsEachJobOnceAndAtMostSoManyAtATime) {
+    std::atomic<int> running{0}, most{0}, done{0};
+    std::vector<Job> jobs;
+    for (int i = 0; i < 7; ++i) {
+        jobs.push_back({"job", [&] {
+                            const int now = ++running;
+                            for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {}
+                            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+                            --running;
+                            ++done;
+                        }});
+    }
+    run_side_by_side(jobs, 3);
+    EXPECT_EQ(done, 7);
+    EXPECT_EQ(running, 0);
+    EXPECT_LE(most, 3);
+    EXPECT_GT(most, 1);
+}
+
+TEST(SideBySide, TheFirstFailureInTheListIsReportedAndNoFurtherJobBegins) {
+    std::atomic<int> begun{0};
+    const auto failing = [&](const char* why) { return [&begun, why] { ++begun, fail(why); }; };
+    std::vector<Job> jobs{{"full_0", failing("no space")}, {"full_1", [&] { ++begun; }}};
+    EXPECT_EQ(message_of([&] { run_side_by_side(jobs, 1); }), "full_0: no space");
+    EXPECT_EQ(begun, 1);
+}
+
+}  // namespace
+}  // namespace bitloom
