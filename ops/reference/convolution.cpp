@@ -18,10 +18,14 @@ Taps taps_inside(std::int64_t start, std::int64_t n, std::int64_t kernel, std::i
     return {first, std::max(first, last)};
 }
 
+std::int64_t multiplications(const Conv2dGeometry& g) {
+    return g.batch * g.out_h * g.out_w * g.out_c * g.kernel_h * g.kernel_w * (g.in_c / g.groups);
+}
+
 template <class T>
 void forward(const Conv2dGeometry& g, const T* x, const T* w, const T* bias, T* y) {
     const std::int64_t in_per_group = g.in_c / g.groups, out_per_group = g.out_c / g.groups;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(multiplications(g)))
     for (std::int64_t row = 0; row < g.batch * g.out_h; ++row) {
         const std::int64_t n = row / g.out_h, start_h = row % g.out_h * g.stride_h - g.pad_top;
         const Taps th = taps_inside(start_h, g.in_h, g.kernel_h, g.dilation_h);
@@ -49,7 +53,7 @@ void forward(const Conv2dGeometry& g, const T* x, const T* w, const T* bias, T* 
 template <class T>
 void backward_data(const Conv2dGeometry& g, const T* dy, const T* w, T* dx) {
     const std::int64_t in_per_group = g.in_c / g.groups, out_per_group = g.out_c / g.groups;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(multiplications(g)))
     for (std::int64_t row = 0; row < g.batch * g.in_h; ++row) {
         const std::int64_t n = row / g.in_h, ih = row % g.in_h;
         std::fill_n(dx + row * g.in_w * g.in_c, g.in_w * g.in_c, T(0));
@@ -77,7 +81,7 @@ template <class T>
 void backward_weights(const Conv2dGeometry& g, const T* x, const T* dy, T* dw, T* db) {
     const std::int64_t in_per_group = g.in_c / g.groups, out_per_group = g.out_c / g.groups;
     const std::int64_t filter = g.kernel_h * g.kernel_w * in_per_group;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(multiplications(g)))
     for (std::int64_t o = 0; o < g.out_c; ++o) {
         T* taps = dw + o * filter;
         std::fill_n(taps, filter, T(0));

@@ -10,7 +10,7 @@ void dense_forward(const Tensor& x, const Tensor& weight, const Tensor* bias, Te
         const T *px = x.read<T>(), *pw = weight.read<T>(), *pb = bias ? bias->read<T>() : nullptr;
         T* py = y.write<T>();
         const std::int64_t batch = x.dim(0), in = x.dim(1), out = weight.dim(0);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(batch * in * out))
         for (std::int64_t b = 0; b < batch; ++b) {
             for (std::int64_t o = 0; o < out; ++o) {
                 T sum = 0;
@@ -27,7 +27,7 @@ void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) {
         const T *pdy = dy.read<T>(), *pw = weight.read<T>();
         T* pdx = dx.write<T>();
         const std::int64_t batch = dx.dim(0), in = dx.dim(1), out = weight.dim(0);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(batch * in * out))
         for (std::int64_t b = 0; b < batch; ++b) {
             std::fill_n(pdx + b * in, in, T(0));
             for (std::int64_t o = 0; o < out; ++o)
@@ -42,7 +42,7 @@ void dense_backward_weights(const Tensor& x, const Tensor& dy, Tensor& dweight, 
         const T *px = x.read<T>(), *pdy = dy.read<T>();
         T *pdw = dweight.write<T>(), *pdb = dbias ? dbias->write<T>() : nullptr;
         const std::int64_t batch = x.dim(0), in = x.dim(1), out = dweight.dim(0);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(batch * in * out))
         for (std::int64_t o = 0; o < out; ++o) {
             std::fill_n(pdw + o * in, in, T(0));
             T bias_sum = 0;

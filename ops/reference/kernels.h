@@ -6,6 +6,9 @@
 
 namespace bitloom::ops::reference {
 
+/// Whether a loop of so many multiplications or elements is worth waking the other threads for.
+inline bool worth_threads(std::int64_t operations) { return operations >= (1 << 18); }
+
 // convolution.cpp
 void conv2d_forward(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
 void conv2d_backward_data(const Conv2dGeometry&, const Tensor& dy, const Tensor& weight, Tensor& dx);

@@ -27,7 +27,7 @@ std::int64_t divisor_of(const Pool2dGeometry& g, const Window& w, bool include_p
 /// Calls f(image, window, first element of the output cell) for every window, images in parallel.
 template <class F>
 void for_each_window(const Pool2dGeometry& g, F&& f) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(g.batch * g.in_h * g.in_w * g.channels))
     for (std::int64_t n = 0; n < g.batch; ++n)
         for (std::int64_t oh = 0; oh < g.out_h; ++oh)
             for (std::int64_t ow = 0; ow < g.out_w; ++ow)
