@@ -2,12 +2,15 @@
 // Checkpoints: one HDF5 file, written beside its target, synced and renamed (ARCHITECTURE.md, decision 7).
 //
 // Layout, version 1: root attributes `format` = "bitloom-checkpoint", `version` = 1, `model` (JSON of the model's name and
-// options), `config` (JSON, free). Groups: parameters/<path>, buffers/<path>, optimizer/<path>/<slot>, each with attribute
-// `crc32`; `state/` holds named integers and doubles (epoch, step, ...) and strings. The last attribute written to the root
-// is `complete` = CRC-32 over all the datasets' CRCs in name order; a file without it is refused.
+// options), `config` (JSON, free). Datasets: parameters/<path>, buffers/<path>, optimizer/<path>/<slot>,
+// state/integers/<name>, state/doubles/<name>, state/strings/<name>, each with attribute `crc32` of its little-endian
+// bytes. The last attribute written to the root is `complete`: CRC-32 over model, config, and names and checksums of all
+// datasets in name order; a file without it is refused. Equal checkpoints make equal files, byte for byte.
 
+#include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/module.h"
@@ -15,6 +18,7 @@
 
 namespace bitloom {
 
+/// Named tensors come back from a file in name order, each with its dtype.
 struct Checkpoint {
     std::string model;   ///< JSON: {"name": "resnet20", ...}
     std::string config;  ///< JSON: the run's settings
@@ -32,9 +36,11 @@ Checkpoint load_checkpoint(const std::string& path);
 /// True where the file carries the format attribute (false for other HDF5 files; throws for unreadable ones).
 bool is_checkpoint(const std::string& path);
 
-/// Copies of the module's parameters and buffers, on the host.
+/// Copies of the module's parameters and buffers, on the host; replaces those that the checkpoint holds.
 void gather(Module& module, Checkpoint& checkpoint);
-/// Puts parameters and buffers back. Every name must match with its shape: the first that does not is named in the Error.
+/// Puts parameters and buffers back, wherever the module lives. Every name must match with its shape; the first that does
+/// not is named in the Error ("checkpoint of resnet20 does not fit: no parameter 'fc.weight' in the checkpoint"), and the
+/// module is then as it was.
 void restore(Module& module, const Checkpoint& checkpoint);
 
 }  // namespace bitloom
