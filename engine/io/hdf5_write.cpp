@@ -73,7 +73,7 @@ void write_any_attribute(File::Handle& handle, std::string_view object, std::str
 }
 
 // The memory of a file being built belongs to its Image: HDF5 asks for it here and leaves it behind when it closes the
-// file. (H5Fget_file_image would copy it, and with a superblock whose checksum is wrong.)
+// file. (H5Fget_file_image would copy it, and with a checksum that no reader accepts.)
 void* image_reallocate(void*, size_t size, H5FD_file_image_op_t, void* image) {
     auto& memory = static_cast<Image*>(image)->memory;
     void* grown = std::realloc(memory, size);
@@ -89,6 +89,15 @@ void* image_copy(void* target, const void* source, size_t size, H5FD_file_image_
 herr_t image_release(void*, H5FD_file_image_op_t, void*) { return 0; }
 void* share_image(void* image) { return image; }
 herr_t unshare_image(void*) { return 0; }
+
+/// The image of a closed file, without the memory in reserve behind it. Only the superblock knows where the file ends:
+/// version 2, 8-byte offsets, end-of-file address at byte 28, little-endian (HDF5 File Format Specification, II.A).
+std::string_view file_bytes(const Image& image) {
+    const auto* bytes = static_cast<const unsigned char*>(image.memory);
+    std::size_t size = 0;
+    for (int i = 7; i >= 0; --i) size = size << 8 | bytes[28 + i];
+    return {static_cast<const char*>(image.memory), size};
+}
 
 Shape vector_shape(std::size_t size) { return Shape{static_cast<std::int64_t>(size)}; }
 
@@ -109,7 +118,7 @@ File File::create(const std::string& path) {
                                           share_image,    unshare_image, &handle->image};
     check(H5Pset_file_image_callbacks(access, &callbacks), path);
     // The 1.8 format checks its metadata by checksums and is read by every later release.
-    check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110), path);
+    check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), path);
 
     handle->group_creation = Id(H5Pcreate(H5P_GROUP_CREATE), H5Pclose, path);
     check(H5Pset_obj_track_times(handle->group_creation, false), path);
@@ -124,19 +133,12 @@ File File::create(const std::string& path) {
 }
 
 void File::close() {
-    std::size_t size = 0;
     {
         Lock lock;
         if (!handle_ || !handle_->file.valid()) return;
-        if (handle_->writing) {
-            check(H5Fflush(handle_->file, H5F_SCOPE_GLOBAL), path());
-            const ssize_t used = H5Fget_file_image(handle_->file, nullptr, 0);  // the memory is longer
-            if (used < 0) fail(path(), ": ", reason());
-            size = static_cast<std::size_t>(used);
-        }
         if (!handle_->file.close()) fail(path(), ": ", reason());
     }
-    if (handle_->writing) write_file_atomically(path(), {static_cast<const char*>(handle_->image.memory), size});
+    if (handle_->writing) write_file_atomically(path(), file_bytes(handle_->image));
 }
 
 void File::write(std::string_view dataset, const Tensor& value) {
