@@ -247,8 +247,12 @@ std::string attribute_label(const std::string& path, std::string_view object, st
 Id File::Handle::open_object(std::string_view object) const {
     const std::string who = label(path, object);
     require(file.valid(), path, ": used after it was closed");
-    require(exists(file, object), who, ": no such object");
-    return Id(H5Oopen(file, object.empty() ? "/" : std::string(object).c_str(), H5P_DEFAULT), H5Oclose, who);
+    const hid_t id = H5Oopen(file, object.empty() ? "/" : std::string(object).c_str(), H5P_DEFAULT);
+    if (id < 0) {
+        const std::string why = reason();
+        fail(who, ": ", exists(file, object) ? why : "no such object");
+    }
+    return Id(id, H5Oclose, who);
 }
 
 Id File::Handle::open_dataset(std::string_view dataset) const {

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -93,6 +94,7 @@ struct File::Handle {
     bool writing = false;
     int exceptions = 0;  ///< in flight when the file was created: more of them at the end mean it is abandoned
     Id dataset_creation, group_creation;
+    std::set<std::string> groups_made;
 
     Id open_object(std::string_view object) const;
     Id open_dataset(std::string_view dataset) const;

@@ -39,10 +39,10 @@ void require_no_nul(const std::string& text, const std::string& who) {
 }
 
 /// Makes the groups above an object. (HDF5 could by itself, but would stamp them with the time.)
-void make_groups(const File::Handle& handle, std::string_view name, const std::string& who) {
+void make_groups(File::Handle& handle, std::string_view name, const std::string& who) {
     for (std::size_t slash = name.find('/'); slash != std::string_view::npos; slash = name.find('/', slash + 1)) {
         const std::string group(name.substr(0, slash));
-        if (group.empty() || H5Lexists(handle.file, group.c_str(), H5P_DEFAULT) > 0) continue;
+        if (group.empty() || !handle.groups_made.insert(group).second) continue;
         Id(H5Gcreate2(handle.file, group.c_str(), H5P_DEFAULT, handle.group_creation, H5P_DEFAULT), H5Gclose, who);
     }
 }
@@ -52,11 +52,14 @@ void write_dataset(File::Handle& handle, std::string_view name, hid_t type, hid_
     const std::string who = label(handle.path, name);
     require(handle.writing && handle.file.valid(), who, ": the file is not open for writing");
     const std::string text(name);
-    require(!exists(handle.file, name), who, ": exists already");
     make_groups(handle, name, who);
     const Id space = make_space(shape, who);
-    const Id id(H5Dcreate2(handle.file, text.c_str(), type, space, H5P_DEFAULT, handle.dataset_creation, H5P_DEFAULT),
-                H5Dclose, who);
+    const hid_t created = H5Dcreate2(handle.file, text.c_str(), type, space, H5P_DEFAULT, handle.dataset_creation, H5P_DEFAULT);
+    if (created < 0) {
+        const std::string why = reason();
+        fail(who, ": ", exists(handle.file, name) ? "exists already" : why);
+    }
+    const Id id(created, H5Dclose, who);
     if (shape.numel() != 0) check(H5Dwrite(id, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), who);
 }
 
