@@ -2,7 +2,7 @@
 // The callbacks that every program uses: schedule, early stopping, checkpoints, history, progress.
 
 #include <chrono>
-#include <cstdio>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,15 +43,14 @@ struct EarlyStoppingOptions {
     std::string metric = "val_loss";
     std::int64_t patience = 10;  ///< epochs in a row without improvement after which training stops
     double min_delta = 0;
-    bool restore_best = false;  ///< put the best epoch's parameters and buffers back when it stops (kept in memory)
 };
+/// Ends the training; the weights stay those of the last epoch (ModelCheckpoint::best keeps the best ones in a file).
 class EarlyStopping final : public Callback {
    public:
     explicit EarlyStopping(EarlyStoppingOptions options);
     std::string name() const override { return "early_stopping"; }
     void on_load(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
-    void after_training(Trainer& trainer) override;
     void save(Checkpoint& checkpoint) const override;
     void load(const Checkpoint& checkpoint) override;
 
@@ -59,7 +58,6 @@ class EarlyStopping final : public Callback {
     EarlyStoppingOptions options_;
     BestValue best_;
     std::int64_t wait_ = 0;
-    Checkpoint best_weights_;  // with restore_best
 };
 
 /// Saves parameters and buffers at the end of epochs, for use (Trainer's own checkpoint is the one to resume from).
@@ -69,7 +67,7 @@ class ModelCheckpoint final : public Callback {
     static std::unique_ptr<ModelCheckpoint> best(std::string path, const std::string& metric = "val_loss");
     /// Every epoch.
     static std::unique_ptr<ModelCheckpoint> last(std::string path);
-    std::string name() const override { return (best_ ? "best." : "last.") + path_; }
+    std::string name() const override { return best_ ? "best." + best_->metric : "last"; }
     void on_load(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
     void save(Checkpoint& checkpoint) const override;
@@ -111,10 +109,11 @@ class ProgressBar final : public Callback {
    private:
     using Clock = std::chrono::steady_clock;
     void start(const Trainer& trainer);
+    void show(const std::string& line, bool last);
     std::string label_;
     bool terminal_;
     Clock::time_point begin_, shown_;
-    std::int64_t first_batch_ = 0;
+    std::int64_t first_batch_ = 0, first_sample_ = 0;  // of the epoch under way, where this process began it
 };
 
 }  // namespace bitloom

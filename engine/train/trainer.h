@@ -36,6 +36,7 @@ struct TrainerOptions {
 struct TrainState {
     std::int64_t epoch = 0;  ///< from 0
     std::int64_t batch = 0;  ///< batches of this epoch done
+    std::int64_t samples = 0;  ///< of this epoch done
     std::int64_t step = 0;   ///< optimizer steps done
     double loss_sum = 0;     ///< of this epoch, weighted as TrainerOptions::average_by_sample says
     double correct_sum = 0;
@@ -64,7 +65,7 @@ class Trainer {
     /// or one that holds only weights.
     void resume(const std::string& path);
     /// Trains from the current position to the last epoch. A step: before_forward, forward, loss, backward, after_backward,
-    /// optimizer step and projections, after_step. At the end of an epoch: before_evaluate_or_save, validation, after_epoch,
+    /// optimizer step and projections, after_step; the gradients of the optimizer's parameters are then dropped. At the end of an epoch: before_evaluate_or_save, validation, after_epoch,
     /// checkpoint. Throws Error naming epoch and step where the loss is not finite, before any weight has changed; the last
     /// checkpoint then stands.
     TrainResult fit(Loader& train, Loader* validation = nullptr);
@@ -94,9 +95,11 @@ class Trainer {
     Checkpoint checkpoint();
 
    private:
-    void run_epoch(Loader& train, Tape& tape);
+    void begin_epoch();
+    bool run_steps(Loader& train, Tape& tape);
     void run_step(const Batch& batch, Tape& tape);
     void finish_epoch(Loader* validation);
+    void check_finite(double loss) const;
     void save();
     bool stop_signalled() const { return options_.stop && options_.stop->load(std::memory_order_relaxed); }
 
@@ -113,7 +116,8 @@ class Trainer {
     std::int64_t batches_ = 0;
     std::int64_t resumed_batches_ = -1;  // batches an epoch of the run that wrote the checkpoint
     bool has_validation_ = false;
-    bool resumed_within_epoch_ = false;
+    std::string last_checkpoint_;  // written or resumed from
+    bool saved_ = false;           // the checkpoint file holds the present state
 };
 
 /// An optimizer's state, step count and learning rates in a checkpoint, under `prefix` (a scheme with optimizers of its own
