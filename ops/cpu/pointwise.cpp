@@ -1,0 +1,226 @@
+// Functions of one element. Those of a few instructions run on explicit vectors; those of the C library a lane at a time,
+// so that they give the reference's bits.
+
+#include <cmath>
+
+#include "ops/cpu/kernels.h"
+#include "ops/cpu/parallel.h"
+#include "ops/cpu/simd.h"
+
+namespace bitloom::ops::cpu {
+
+namespace {
+
+/// y[i] = f(inputs[i]...), one float at a time (the compiler vectorises what it can).
+template <class F, class... In>
+void map(std::int64_t n, float* y, const F& f, const In*... inputs) {
+    parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+        for (std::int64_t i = begin; i < end; ++i) y[i] = f(inputs[i]...);
+    });
+}
+
+/// The same with f called on vectors, and on floats for the last elements.
+template <class F, class... In>
+void map_vectors(std::int64_t n, float* y, const F& f, const In*... inputs) {
+    parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
+        for_lanes(end - begin, [&]<int N>(std::int64_t i) {
+            using V = typename Pack<N>::Float;
+            store<V>(y + begin + i, f(load<V>(inputs + begin + i)...));
+        });
+    });
+}
+
+/// Neither branch lets exp overflow.
+float sigmoid(float x) {
+    if (x >= 0) return 1 / (1 + std::exp(-x));
+    const float e = std::exp(x);
+    return e / (1 + e);
+}
+
+// Comparisons are written so that NaN passes through: a diverged run must not look healthy behind a ReLU.
+template <class V>
+[[gnu::always_inline]] inline V clip(V x, float low, float high) {
+    const V lowest = splat<V>(low), highest = splat<V>(high);
+    const V capped = x > highest ? highest : x;
+    return x < lowest ? lowest : capped;
+}
+
+template <class V>
+[[gnu::always_inline]] inline V magnitude(V x) {
+    if constexpr (std::is_same_v<V, float>) return std::abs(x);
+    else return x < V{} ? -x : x == V{} ? V{} : x;
+}
+
+/// 1 where both hold, else 0.
+template <class V, class Mask>
+[[gnu::always_inline]] inline V indicator(Mask first, Mask second) {
+    return (first & second) ? splat<V>(1.0f) : V{};
+}
+
+}  // namespace
+
+void unary_forward(UnaryOp op, double a64, double b64, const Tensor& x, Tensor& y) {
+    constexpr std::string_view who = "unary_forward";
+    const float a = static_cast<float>(a64), b = static_cast<float>(b64);
+    const float* px = input(x, who);
+    float* py = output(y, who);
+    const std::int64_t n = x.numel();
+    switch (op) {
+        case UnaryOp::relu: return map_vectors(n, py, []<class V>(V v) { return v <= V{} ? V{} : v; }, px);
+        case UnaryOp::relu6: return map_vectors(n, py, []<class V>(V v) { return clip<V>(v, 0, 6); }, px);
+        case UnaryOp::leaky_relu: return map_vectors(n, py, [a]<class V>(V v) { return v > V{} ? v : splat<V>(a) * v; }, px);
+        case UnaryOp::hard_sigmoid:
+            return map_vectors(n, py, [a, b]<class V>(V v) { return clip<V>(splat<V>(a) * v + splat<V>(b), 0, 1); }, px);
+        case UnaryOp::clamp: return map_vectors(n, py, [a, b]<class V>(V v) { return clip<V>(v, a, b); }, px);
+        case UnaryOp::square: return map_vectors(n, py, []<class V>(V v) { return v * v; }, px);
+        case UnaryOp::abs: return map_vectors(n, py, []<class V>(V v) { return magnitude<V>(v); }, px);
+        case UnaryOp::sigmoid: return map(n, py, sigmoid, px);
+        case UnaryOp::tanh: return map(n, py, [](float v) { return std::tanh(v); }, px);
+        case UnaryOp::swish: return map(n, py, [](float v) { return v * sigmoid(v); }, px);
+        case UnaryOp::exp: return map(n, py, [](float v) { return std::exp(v); }, px);
+        case UnaryOp::log: return map(n, py, [](float v) { return std::log(v); }, px);
+        case UnaryOp::sqrt: return map(n, py, [](float v) { return std::sqrt(v); }, px);
+        case UnaryOp::count: break;
+    }
+    fail(who, ": no such function, ", static_cast<int>(op));
+}
+
+void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const Tensor& y, const Tensor& dy, Tensor& dx) {
+    constexpr std::string_view who = "unary_backward";
+    const float a = static_cast<float>(a64), b = static_cast<float>(b64);
+    const float *px = input(x, who), *py = input(y, who), *g = input(dy, who);
+    float* out = output(dx, who);
+    const std::int64_t n = x.numel();
+    switch (op) {
+        case UnaryOp::relu:
+            return map_vectors(n, out, []<class V>(V d, V v) { return d * (v > V{} ? splat<V>(1.0f) : V{}); }, g, px);
+        case UnaryOp::relu6:
+            return map_vectors(n, out, []<class V>(V d, V v) { return d * indicator<V>(v > V{}, v < splat<V>(6.0f)); }, g, px);
+        case UnaryOp::leaky_relu:
+            return map_vectors(n, out, [a]<class V>(V d, V v) { return d * (v > V{} ? splat<V>(1.0f) : splat<V>(a)); }, g, px);
+        case UnaryOp::hard_sigmoid:
+            return map_vectors(
+                n, out,
+                [a, b]<class V>(V d, V v) {
+                    const V line = splat<V>(a) * v + splat<V>(b);
+                    return d * (indicator<V>(line >= V{}, line <= splat<V>(1.0f)) * splat<V>(a));
+                },
+                g, px);
+        case UnaryOp::clamp:
+            return map_vectors(
+                n, out, [a, b]<class V>(V d, V v) { return d * indicator<V>(v >= splat<V>(a), v <= splat<V>(b)); }, g, px);
+        case UnaryOp::square: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(2.0f) * v); }, g, px);
+        case UnaryOp::abs:
+            return map_vectors(
+                n, out,
+                []<class V>(V d, V v) {
+                    const V negative = v < V{} ? splat<V>(-1.0f) : V{};
+                    return d * (v > V{} ? splat<V>(1.0f) : negative);
+                },
+                g, px);
+        case UnaryOp::sigmoid:
+            return map_vectors(n, out, []<class V>(V d, V v) { return d * (v * (splat<V>(1.0f) - v)); }, g, py);
+        case UnaryOp::tanh: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(1.0f) - v * v); }, g, py);
+        case UnaryOp::exp: return map_vectors(n, out, []<class V>(V d, V v) { return d * v; }, g, py);
+        case UnaryOp::log: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(1.0f) / v); }, g, px);
+        case UnaryOp::sqrt: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(0.5f) / v); }, g, py);
+        case UnaryOp::swish:
+            return map(
+                n, out,
+                [](float d, float v) {
+                    const float s = sigmoid(v);
+                    return d * (s * (1 + v * (1 - s)));
+                },
+                g, px);
+        case UnaryOp::count: break;
+    }
+    fail(who, ": no such function, ", static_cast<int>(op));
+}
+
+void scale_forward(double slope64, double offset64, const Tensor& x, Tensor& y) {
+    const float slope = static_cast<float>(slope64), offset = static_cast<float>(offset64);
+    const float* px = input(x, "scale_forward");
+    map_vectors(x.numel(), output(y, "scale_forward"),
+                [=]<class V>(V v) { return splat<V>(slope) * v + splat<V>(offset); }, px);
+}
+
+void step_forward(StepFunction function, const Tensor& x, Tensor& y) {
+    constexpr std::string_view who = "step_forward";
+    const float* px = input(x, who);
+    float* py = output(y, who);
+    const std::int64_t n = x.numel();
+    switch (function) {
+        case StepFunction::round: return map(n, py, [](float v) { return std::nearbyint(v); }, px);  // ties to even
+        case StepFunction::floor: return map(n, py, [](float v) { return std::floor(v); }, px);
+        case StepFunction::ceil: return map(n, py, [](float v) { return std::ceil(v); }, px);
+        case StepFunction::sign:
+            return map_vectors(
+                n, py,
+                []<class V>(V v) {
+                    const V negative = v < V{} ? splat<V>(-1.0f) : V{};
+                    return v > V{} ? splat<V>(1.0f) : negative;
+                },
+                px);
+        case StepFunction::sign_binary:
+            return map_vectors(n, py, []<class V>(V v) { return v < V{} ? splat<V>(-1.0f) : splat<V>(1.0f); }, px);
+    }
+    fail(who, ": no such function, ", static_cast<int>(function));
+}
+
+void surrogate_backward(const SurrogateRule& rule, const Tensor& x, const Tensor& dy, Tensor& dx) {
+    constexpr std::string_view who = "surrogate_backward";
+    const float low = static_cast<float>(rule.low), high = static_cast<float>(rule.high), slope = static_cast<float>(rule.slope);
+    const float *px = input(x, who), *g = input(dy, who);
+    float* out = output(dx, who);
+    const std::int64_t n = x.numel();
+    switch (rule.rule) {
+        case Surrogate::identity: return map_vectors(n, out, []<class V>(V d) { return d; }, g);
+        case Surrogate::scaled: return map_vectors(n, out, [slope]<class V>(V d) { return d * splat<V>(slope); }, g);
+        case Surrogate::zero: return map_vectors(n, out, []<class V>(V d) { return d * V{}; }, g);
+        case Surrogate::clipped:
+            return map_vectors(
+                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v >= splat<V>(low), v <= splat<V>(high)); }, g, px);
+        case Surrogate::clipped_open:
+            return map_vectors(
+                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v > splat<V>(low), v < splat<V>(high)); }, g, px);
+        case Surrogate::clipped_upper:
+            return map_vectors(
+                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v > splat<V>(low), v <= splat<V>(high)); }, g, px);
+        case Surrogate::leaky_clipped:
+            return map_vectors(
+                n, out,
+                [=]<class V>(V d, V v) {
+                    const V inside = v <= splat<V>(high) ? splat<V>(1.0f) : V{};
+                    return d * (v <= splat<V>(low) ? splat<V>(slope) : inside);
+                },
+                g, px);
+        case Surrogate::approx_sign:
+            return map_vectors(
+                n, out,
+                []<class V>(V d, V v) {
+                    const V size = magnitude<V>(v);
+                    return d * (size <= splat<V>(1.0f) ? splat<V>(2.0f) - splat<V>(2.0f) * size : V{});
+                },
+                g, px);
+        case Surrogate::tanh:
+            return map(
+                n, out,
+                [](float d, float v) {
+                    const float t = std::tanh(v);
+                    return d * (1 - t * t);
+                },
+                g, px);
+        case Surrogate::swish_sign:
+            return map(
+                n, out,
+                [slope](float d, float v) {
+                    const float z = slope * v;
+                    return d * (slope * (2 - z * std::tanh(z / 2)) / (1 + std::cosh(z)));
+                },
+                g, px);
+    }
+    fail(who, ": no such rule, ", static_cast<int>(rule.rule));
+}
+
+}  // namespace bitloom::ops::cpu

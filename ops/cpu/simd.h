@@ -1,0 +1,77 @@
+#pragma once
+// Short vectors on GCC's vector extension. A kernel written as a template over the number of lanes runs on the widest
+// registers and finishes a row with narrower ones; one lane is plain float, so the same text serves the last elements.
+
+#include <cstdint>
+
+namespace bitloom::ops::cpu {
+
+/// Lanes of the widest register of floats that this build may use.
+#ifdef __AVX512F__
+inline constexpr int simd_lanes = 16;
+#else
+inline constexpr int simd_lanes = 8;
+#endif
+
+/// Vectors of N lanes. Loads and stores need the alignment of one element only.
+template <int N>
+struct Pack;
+template <>
+struct Pack<1> {
+    using Float = float;
+    using Int = std::int32_t;
+    using Byte = std::uint8_t;
+};
+template <>
+struct Pack<4> {
+    typedef float Float __attribute__((vector_size(16), aligned(4), may_alias));
+    typedef std::int32_t Int __attribute__((vector_size(16), aligned(4), may_alias));
+    typedef std::uint8_t Byte __attribute__((vector_size(4), aligned(1), may_alias));
+};
+template <>
+struct Pack<8> {
+    typedef float Float __attribute__((vector_size(32), aligned(4), may_alias));
+    typedef std::int32_t Int __attribute__((vector_size(32), aligned(4), may_alias));
+    typedef std::uint8_t Byte __attribute__((vector_size(8), aligned(1), may_alias));
+};
+template <>
+struct Pack<16> {
+    typedef float Float __attribute__((vector_size(64), aligned(4), may_alias));
+    typedef std::int32_t Int __attribute__((vector_size(64), aligned(4), may_alias));
+    typedef std::uint8_t Byte __attribute__((vector_size(16), aligned(1), may_alias));
+};
+
+/// Lane by lane from one element type to another.
+template <class To, int N, class From>
+[[gnu::always_inline]] inline To convert(From v) {
+    if constexpr (N == 1) return static_cast<To>(v);
+    else return __builtin_convertvector(v, To);
+}
+
+template <class V>
+[[gnu::always_inline]] inline V load(const void* from) {
+    return *static_cast<const V*>(from);
+}
+template <class V>
+[[gnu::always_inline]] inline void store(void* to, V value) {
+    *static_cast<V*>(to) = value;
+}
+/// The same value in every lane.
+template <class V, class T>
+[[gnu::always_inline]] inline V splat(T value) {
+    return V{} + value;
+}
+
+/// Calls f.template operator()<lanes>(i) so that the runs [i, i + lanes) cover [0, n): wide ones first.
+template <class F>
+[[gnu::always_inline]] inline void for_lanes(std::int64_t n, F&& f) {
+    std::int64_t i = 0;
+    for (; i + simd_lanes <= n; i += simd_lanes) f.template operator()<simd_lanes>(i);
+    if constexpr (simd_lanes > 8) {
+        if (i + 8 <= n) f.template operator()<8>(i), i += 8;
+    }
+    if (i + 4 <= n) f.template operator()<4>(i), i += 4;
+    for (; i < n; ++i) f.template operator()<1>(i);
+}
+
+}  // namespace bitloom::ops::cpu
