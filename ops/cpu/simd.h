@@ -3,6 +3,8 @@
 // registers and finishes a row with narrower ones; one lane is plain float, so the same text serves the last elements.
 
 #include <cstdint>
+#include <cstring>
+#include <cstring>
 
 namespace bitloom::ops::cpu {
 
@@ -13,7 +15,7 @@ inline constexpr int simd_lanes = 16;
 inline constexpr int simd_lanes = 8;
 #endif
 
-/// Vectors of N lanes. Loads and stores need the alignment of one element only.
+/// Vectors of N lanes.
 template <int N>
 struct Pack;
 template <>
@@ -24,21 +26,21 @@ struct Pack<1> {
 };
 template <>
 struct Pack<4> {
-    typedef float Float __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef std::int32_t Int __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef std::uint8_t Byte __attribute__((vector_size(4), aligned(1), may_alias));
+    typedef float Float __attribute__((vector_size(16)));
+    typedef std::int32_t Int __attribute__((vector_size(16)));
+    typedef std::uint8_t Byte __attribute__((vector_size(4)));
 };
 template <>
 struct Pack<8> {
-    typedef float Float __attribute__((vector_size(32), aligned(4), may_alias));
-    typedef std::int32_t Int __attribute__((vector_size(32), aligned(4), may_alias));
-    typedef std::uint8_t Byte __attribute__((vector_size(8), aligned(1), may_alias));
+    typedef float Float __attribute__((vector_size(32)));
+    typedef std::int32_t Int __attribute__((vector_size(32)));
+    typedef std::uint8_t Byte __attribute__((vector_size(8)));
 };
 template <>
 struct Pack<16> {
-    typedef float Float __attribute__((vector_size(64), aligned(4), may_alias));
-    typedef std::int32_t Int __attribute__((vector_size(64), aligned(4), may_alias));
-    typedef std::uint8_t Byte __attribute__((vector_size(16), aligned(1), may_alias));
+    typedef float Float __attribute__((vector_size(64)));
+    typedef std::int32_t Int __attribute__((vector_size(64)));
+    typedef std::uint8_t Byte __attribute__((vector_size(16)));
 };
 
 /// Lane by lane from one element type to another.
@@ -48,13 +50,16 @@ template <class To, int N, class From>
     else return __builtin_convertvector(v, To);
 }
 
+/// Memory of any alignment.
 template <class V>
 [[gnu::always_inline]] inline V load(const void* from) {
-    return *static_cast<const V*>(from);
+    V value;
+    std::memcpy(&value, from, sizeof(V));
+    return value;
 }
 template <class V>
 [[gnu::always_inline]] inline void store(void* to, V value) {
-    *static_cast<V*>(to) = value;
+    std::memcpy(to, &value, sizeof(V));
 }
 /// The same value in every lane.
 template <class V, class T>
