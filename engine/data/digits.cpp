@@ -1,7 +1,5 @@
 #include "engine/data/digits.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -12,6 +10,7 @@
 
 #include "engine/data/digit_glyphs.h"
 #include "engine/random.h"
+#include "engine/threads.h"
 
 namespace bitloom {
 
@@ -116,7 +115,7 @@ void blend(Canvas& canvas, const Colour& colour, const Plane& weight) {
 void paint_background(Draws& draws, const Style& style, const View& view, const Colour& base, Canvas& canvas) {
     constexpr int knots = 5;
     std::array<float, knots * knots> blotch;
-    const float amplitude = draws.uniform(0, 14);
+    const float amplitude = draws.uniform(0, 16);
     for (float& b : blotch) b = draws.uniform(-amplitude, amplitude);
     const float stripe = draws.chance(0.2) ? draws.uniform(4, 14) : 0.0f;
     const float pitch = draws.uniform(0.7f, 1.6f), phase = draws.uniform(0, 6.28f);
@@ -233,35 +232,35 @@ int draw_image(Rng& rng, Rng& noise, bool grey, Canvas& canvas, std::uint8_t* ou
     style.side = grey ? 28 : 32;
     const float side = static_cast<float>(style.side);
     style.face = draws.below(glyph_faces);
-    style.height = side * draws.uniform(0.56f, 0.82f);
-    style.width = style.height * draws.uniform(0.42f, 0.68f);
-    style.gap = style.height * draws.uniform(0.14f, 0.38f);
-    style.jitter = 0.022f;
-    style.pen_radius = std::max(0.7f, style.height * draws.uniform(0.035f, 0.1f));
+    style.height = side * draws.uniform(0.52f, 0.84f);
+    style.width = style.height * draws.uniform(0.36f, 0.72f);
+    style.gap = style.height * draws.uniform(0.08f, 0.34f);
+    style.jitter = 0.034f;
+    style.pen_radius = std::max(0.7f, style.height * draws.uniform(0.03f, 0.11f));
     style.pen_squeeze = draws.chance(0.3) ? draws.uniform(0.65f, 1) : 1.0f;
 
     View view;
-    const float angle = draws.bell(0.09f);
+    const float angle = draws.bell(0.13f);
     view.cosine = std::cos(angle);
     view.sine = std::sin(angle);
-    view.slant = draws.bell(0.1f);
-    view.lean_x = draws.bell(0.004f);
-    view.lean_y = draws.bell(0.004f);
-    view.centre_x = side / 2 + draws.bell(0.035f * side);
-    view.centre_y = side / 2 + draws.bell(0.035f * side);
+    view.slant = draws.bell(0.15f);
+    view.lean_x = draws.bell(0.006f);
+    view.lean_y = draws.bell(0.006f);
+    view.centre_x = side / 2 + draws.bell(0.05f * side);
+    view.centre_y = side / 2 + draws.bell(0.05f * side);
 
     const int label = draws.below(10);
     canvas.segments.clear();
     const float half = place_digit(draws, style, label, 0, 0, canvas, view);
     const float next_edge = half + style.gap + 2 * style.pen_radius / style.pen_squeeze;
     for (const int direction : {-1, 1})
-        if (draws.chance(0.55))
+        if (draws.chance(0.65))
             place_digit(draws, style, draws.below(10), static_cast<float>(direction) * next_edge, direction, canvas, view);
     draw_distance(style, style.pen_radius + 2, canvas);
 
     const float paper = draws.uniform(25, 230);
     const float contrast = draws.uniform(0, 1);
-    const float difference = 28 + 150 * contrast * contrast;
+    const float difference = 26 + 150 * contrast * contrast;
     // The darker or lighter side by chance, the other one where there is no room.
     const bool lighter = paper + difference > 248 ? false : paper - difference < 7 ? true : draws.chance(0.5);
     const Colour background = near_grey(draws, paper, 16);
@@ -272,9 +271,9 @@ int draw_image(Rng& rng, Rng& noise, bool grey, Canvas& canvas, std::uint8_t* ou
     paint_strokes(draws, style, ink, canvas);
     shade(draws, canvas);
     const int passes = draws.below(3);
-    const float softness = draws.uniform(0.08f, 0.25f);
+    const float softness = draws.uniform(0.1f, 0.25f);
     for (int i = 0; i < passes; ++i) blur(softness, canvas);
-    develop(noise, draws.uniform(1, 14), style, grey, canvas, out);
+    develop(noise, draws.uniform(1, 17), style, grey, canvas, out);
     return label;
 }
 
@@ -307,7 +306,7 @@ std::shared_ptr<MemoryDataset> generate_digits(const DigitsOptions& options) {
             labels[static_cast<std::size_t>(i)] = draw_image(scene, noise, options.grey, canvas, pixels + i * bytes);
         }
     };
-    const std::int64_t wanted = options.threads > 0 ? options.threads : omp_get_max_threads();
+    const std::int64_t wanted = options.threads > 0 ? options.threads : thread_count();
     const std::int64_t threads = std::clamp<std::int64_t>(options.size / 256, 1, wanted);
     std::vector<std::thread> helpers;
     for (std::int64_t t = 1; t < threads; ++t)

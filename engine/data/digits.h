@@ -17,7 +17,7 @@ struct DigitsOptions {
     DigitsSplit split = DigitsSplit::train;
     std::int64_t size = 60000;
     bool grey = false;  ///< 28x28x1 instead of 32x32x3
-    int threads = 0;    ///< 0: as many as OpenMP would use
+    int threads = 0;    ///< 0: thread_count() of the caller
 };
 
 /// Image i depends on (seed, split, i) alone: splits never share an image, a smaller set is the beginning of a larger one, and
