@@ -43,6 +43,21 @@ TEST(Dropout, ElementsFollowTheStream) {
     }
 }
 
+TEST(Dropout, AUniformEqualToTheRateSurvives) {
+    const PhiloxStream s = stream(7, "elements", 3);
+    for (const Device device : {reference_device, cpu_device}) {
+        for (const std::uint64_t i : {0u, 5u, 36u}) {
+            const double rate = static_cast<double>(to_unit_float(s.word(i)));
+            const auto drawn = [&](double r) {
+                Tape tape;
+                return dropout(tape.constant(ones({37}, device)), r, s).value().values<double>()[i];
+            };
+            EXPECT_GT(drawn(rate), 0) << device << ", element " << i;
+            EXPECT_EQ(drawn(rate + 0x1.0p-24), 0) << device << ", element " << i;
+        }
+    }
+}
+
 TEST(Dropout, IsReproducibleAndItsGradientUsesTheSameMask) {
     for (const Device device : {reference_device, cpu_device}) {
         Tape tape;

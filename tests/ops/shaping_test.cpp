@@ -52,6 +52,18 @@ TEST(Slice, TakesEveryOtherPixelAsOptionADoes) {
     EXPECT_EQ(tape.grad(x).values<double>(), (Values{1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6, 0, 0, 7, 8}));
 }
 
+TEST(Slice, StartsWhereItIsTold) {
+    Tape tape;
+    const Var x = tape.input(counting({3, 2, 4}), true);
+    const Var y = slice(x, Extents{1, 1, 1}, Extents{3, 2, 4}, Extents{1, 1, 2});
+    EXPECT_EQ(y.shape(), (Shape{2, 1, 2}));
+    EXPECT_EQ(y.value().values<double>(), (Values{13, 15, 21, 23}));
+    tape.backward(y, tensor({2, 1, 2}, {1, 2, 3, 4}));
+    Values expected(24, 0.0);
+    expected[13] = 1, expected[15] = 2, expected[21] = 3, expected[23] = 4;
+    EXPECT_EQ(tape.grad(x).values<double>(), expected);
+}
+
 TEST(Pad, FillsWithTheValueAndCropsTheGradient) {
     Tape tape;
     const Var x = tape.input(tensor({1, 2}, {1, 2}), true);
