@@ -1,4 +1,5 @@
-// The networks of gpfq-lumping.md, section 4, in Keras' conventions: activation before batch normalisation, biases from 0.
+// The networks of gpfq-lumping.md, section 4, in Keras' conventions: activation before batch normalisation, biases from
+// 0.
 
 #include "models/layers/activation.h"
 #include "models/layers/convolution.h"
@@ -45,7 +46,8 @@ std::unique_ptr<Module> make_mnist_mlp(const ModelOptions& o) {
 
 std::unique_ptr<Module> make_gpfq_cnn(const ModelOptions& o) {
     std::int64_t h = o.input[0], w = o.input[1], channels = o.input[2];
-    if (h < 8 || w < 8) throw UsageError(cat("gpfq_cnn: an image of ", h, "x", w, " is too small; three poolings need 8x8"));
+    if (h < 8 || w < 8)
+        throw UsageError(cat("gpfq_cnn: an image of ", h, "x", w, " is too small; three poolings need 8x8"));
     auto network = std::make_unique<Sequential>();
     int normalizations = 0, convolutions = 0;
     const auto relu_and_norm = [&](const std::string& name, std::int64_t width) {
@@ -77,10 +79,10 @@ std::unique_ptr<Module> make_gpfq_cnn(const ModelOptions& o) {
                                                 .flattened_from = {h, w, channels}});
     relu_and_norm("dense", 128);
     network->append<Dropout>("dropout_3", 0.5);
-    network->append<Dense>("dense_1", DenseConfig{.in = 128,
-                                                  .out = o.classes,
-                                                  .weight_init = Initializer::glorot_uniform,
-                                                  .bias_init = Initializer::zeros});
+    network->append<Dense>(
+        "dense_1",
+        DenseConfig{
+            .in = 128, .out = o.classes, .weight_init = Initializer::glorot_uniform, .bias_init = Initializer::zeros});
     return network;
 }
 

@@ -37,18 +37,24 @@ class PlainImport {
             else
                 unused_.insert(std::move(name));
         }
-        const bool keras = std::any_of(unused_.begin(), unused_.end(), [](const std::string& n) { return n.ends_with("/kernel"); });
+        const bool keras =
+            std::any_of(unused_.begin(), unused_.end(), [](const std::string& n) { return n.ends_with("/kernel"); });
         result_.format = keras ? WeightFormat::keras : WeightFormat::pytorch;
     }
 
     void run(Module& network) {
         for (Module* module : network.modules()) {
-            if (auto* dense = dynamic_cast<Dense*>(module)) fill(*dense);
-            else if (auto* transposed = dynamic_cast<ConvTranspose2d*>(module)) fill(*transposed);
-            else if (auto* convolution = dynamic_cast<Conv2d*>(module)) fill(*convolution);
-            else if (auto* norm = dynamic_cast<BatchNorm*>(module)) fill(*norm);
+            if (auto* dense = dynamic_cast<Dense*>(module))
+                fill(*dense);
+            else if (auto* transposed = dynamic_cast<ConvTranspose2d*>(module))
+                fill(*transposed);
+            else if (auto* convolution = dynamic_cast<Conv2d*>(module))
+                fill(*convolution);
+            else if (auto* norm = dynamic_cast<BatchNorm*>(module))
+                fill(*norm);
         }
-        require(unused_.empty(), file_.path(), ": dataset '", *unused_.begin(), "' belongs to no layer of this network");
+        require(unused_.empty(), file_.path(), ": dataset '", *unused_.begin(),
+                "' belongs to no layer of this network");
     }
 
    private:
@@ -62,7 +68,8 @@ class PlainImport {
     void check_shape(const std::string& name, const Shape& wanted) const {
         require(file_.has(name), file_.path(), ": no dataset '", name, "', which the network needs");
         const Shape found = file_.shape(name);
-        require(found == wanted, file_.path(), ": dataset '", name, "' has shape ", found, ", the network needs ", wanted);
+        require(found == wanted, file_.path(), ": dataset '", name, "' has shape ", found, ", the network needs ",
+                wanted);
     }
 
     Tensor read(const std::string& name, const Shape& wanted) {
@@ -83,7 +90,8 @@ class PlainImport {
         const std::vector<std::int64_t> codes = file_.read_i64(code_name);
         std::vector<float> values(codes.size());
         for (std::size_t i = 0; i < codes.size(); ++i) {
-            require(std::abs(codes[i]) <= top, file_.path(), ": '", code_name, "' holds code ", codes[i], ", beyond ", top);
+            require(std::abs(codes[i]) <= top, file_.path(), ": '", code_name, "' holds code ", codes[i], ", beyond ",
+                    top);
             values[i] = scale * (static_cast<float>(codes[i]) / static_cast<float>(top));
         }
         unused_.erase(code_name);
@@ -93,8 +101,8 @@ class PlainImport {
 
     void put(Tensor& target, const Tensor& value, const std::string& name) const {
         const std::vector<float> values = value.values<float>();
-        require(std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }), file_.path(), ": dataset '",
-                name, "' holds values that are not finite");
+        require(std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }), file_.path(),
+                ": dataset '", name, "' holds values that are not finite");
         target.copy_from(value.reshape(target.shape()));
     }
 
@@ -109,14 +117,16 @@ class PlainImport {
         const std::string code = layer.path() + ".biascode";
         const bool coded = !keras() && file_.has(code);
         const std::string name = coded ? code : name_of(layer, "bias", "bias");
-        put(bias.value, coded ? read_coded(code, layer.path() + ".biasscale", bias.value.shape()) : read(name, bias.value.shape()),
+        put(bias.value,
+            coded ? read_coded(code, layer.path() + ".biasscale", bias.value.shape()) : read(name, bias.value.shape()),
             name);
     }
 
     void fill(Dense& layer) {
         const std::int64_t out = layer.config().out, in = layer.config().in;
         Tensor weight = read_weight(layer, "kernel", keras() ? Shape{in, out} : Shape{out, in});
-        if (keras()) weight = permuted(weight, {1, 0});
+        if (keras())
+            weight = permuted(weight, {1, 0});
         else if (const Shape& map = layer.config().flattened_from; map.rank() == 3)
             weight = permuted(weight.reshape({out, map[2], map[0], map[1]}), {0, 2, 3, 1});
         put(layer.weight.value, weight, layer.weight.path);
@@ -163,7 +173,8 @@ class PlainImport {
         const std::string counter = layer.path() + ".num_batches_tracked";
         if (keras() || !file_.has(counter)) return;
         const std::vector<std::int64_t> count = file_.read_i64(counter);
-        require(count.size() == 1, file_.path(), ": dataset '", counter, "' holds ", count.size(), " values instead of one");
+        require(count.size() == 1, file_.path(), ": dataset '", counter, "' holds ", count.size(),
+                " values instead of one");
         layer.num_batches_tracked.fill(static_cast<double>(count[0]));
         unused_.erase(counter);
     }
@@ -188,8 +199,12 @@ WeightFile load_plain(Module& network, const hdf5::File& file) {
     return result;
 }
 
-WeightFile load_from_checkpoint(Module& network, const Checkpoint& checkpoint) {
-    restore(network, checkpoint);
+WeightFile load_from_checkpoint(Module& network, const Checkpoint& checkpoint, const std::string& path) {
+    try {
+        restore(network, checkpoint);
+    } catch (const Error& error) {
+        fail(path, ": ", error.what());
+    }
     WeightFile result;
     result.config = checkpoint.config;
     return result;
@@ -202,10 +217,11 @@ ModelOptions with_resnet_traits(ModelOptions options, const hdf5::File& file) {
         a = a || name.starts_with("linear.");
         b = b || name.starts_with("fc.") || name.find(".downsample.") != std::string::npos;
     }
-    require(a != b, file.path(), ": cannot tell the ResNet's variant (names with 'linear': A; 'downsample' and 'fc': B)");
+    require(a != b, file.path(),
+            ": cannot tell the ResNet's variant (names with 'linear': A; 'downsample' and 'fc': B)");
     const std::string found = a ? "A" : "B";
-    require(options.variant.empty() || options.variant == found, file.path(), ": holds a ResNet of variant ", found, ", not ",
-            options.variant);
+    require(options.variant.empty() || options.variant == found, file.path(), ": holds a ResNet of variant ", found,
+            ", not ", options.variant);
     options.variant = found;
     const std::string last = a ? "linear.weight" : file.has("fc.code") ? "fc.code" : "fc.weight";
     if (options.classes == 0 && file.has(last) && file.shape(last).rank() == 2) options.classes = file.shape(last)[0];
@@ -215,7 +231,7 @@ ModelOptions with_resnet_traits(ModelOptions options, const hdf5::File& file) {
 }  // namespace
 
 WeightFile load_weights(Module& network, const std::string& path) {
-    if (is_checkpoint(path)) return load_from_checkpoint(network, load_checkpoint(path));
+    if (is_checkpoint(path)) return load_from_checkpoint(network, load_checkpoint(path), path);
     return load_plain(network, hdf5::File::open(path));
 }
 
@@ -224,12 +240,12 @@ LoadedModel load_model(const ModelOptions& options, const std::string& path) {
     if (is_checkpoint(path)) {
         const Checkpoint checkpoint = load_checkpoint(path);
         loaded.options = model_options_from_json(checkpoint.model);
-        require(options.name.empty() || options.name == loaded.options.name, path, ": is a checkpoint of '", loaded.options.name,
-                "', not of '", options.name, "'");
+        require(options.name.empty() || options.name == loaded.options.name, path, ": is a checkpoint of '",
+                loaded.options.name, "', not of '", options.name, "'");
         require(options.variant.empty() || options.variant == loaded.options.variant, path, ": holds variant ",
                 loaded.options.variant, ", not ", options.variant);
         loaded.network = make_model(loaded.options);
-        loaded.file = load_from_checkpoint(*loaded.network, checkpoint);
+        loaded.file = load_from_checkpoint(*loaded.network, checkpoint, path);
         return loaded;
     }
     if (options.name.empty()) throw UsageError(cat(path, ": is no bitloom checkpoint; name the model"));

@@ -14,14 +14,22 @@ void initialize(Parameter& parameter, Initializer initializer, Fans fans, std::u
     const auto uniform = [&](double limit) { fill_uniform(value, -limit, limit, rng); };
     const double in = static_cast<double>(fans.in), out = static_cast<double>(fans.out);
     switch (initializer) {
-        case Initializer::zeros: return value.fill(0);
-        case Initializer::ones: return value.fill(1);
-        case Initializer::lecun_uniform: return uniform(std::sqrt(3 / in));
-        case Initializer::glorot_uniform: return uniform(std::sqrt(6 / (in + out)));
-        case Initializer::he_uniform: return uniform(std::sqrt(6 / in));
-        case Initializer::fan_in_uniform: return uniform(1 / std::sqrt(in));
-        case Initializer::kaiming_normal_fan_in: return fill_normal(value, 0, std::sqrt(2 / in), rng);
-        case Initializer::kaiming_normal_fan_out: return fill_normal(value, 0, std::sqrt(2 / out), rng);
+        case Initializer::zeros:
+            return value.fill(0);
+        case Initializer::ones:
+            return value.fill(1);
+        case Initializer::lecun_uniform:
+            return uniform(std::sqrt(3 / in));
+        case Initializer::glorot_uniform:
+            return uniform(std::sqrt(6 / (in + out)));
+        case Initializer::he_uniform:
+            return uniform(std::sqrt(6 / in));
+        case Initializer::fan_in_uniform:
+            return uniform(1 / std::sqrt(in));
+        case Initializer::kaiming_normal_fan_in:
+            return fill_normal(value, 0, std::sqrt(2 / in), rng);
+        case Initializer::kaiming_normal_fan_out:
+            return fill_normal(value, 0, std::sqrt(2 / out), rng);
     }
 }
 

@@ -14,8 +14,8 @@ std::unique_ptr<Module> make_lenet5(const ModelOptions& o) {
     const std::int64_t h = (o.input[0] / 2 - 4) / 2, w = (o.input[1] / 2 - 4) / 2;
     if (h < 1 || w < 1) throw UsageError(cat("lenet5: an image of ", o.input[0], "x", o.input[1], " is too small"));
     auto network = std::make_unique<Sequential>();
-    network->append<Conv2d>("conv1",
-                            Conv2dConfig{.in = o.input[2], .out = 6, .kernel = 5, .padding = PaddingRule::symmetric(2)});
+    network->append<Conv2d>(
+        "conv1", Conv2dConfig{.in = o.input[2], .out = 6, .kernel = 5, .padding = PaddingRule::symmetric(2)});
     network->append<ReLU>("relu1");
     network->append<MaxPool2d>("pool1");
     network->append<Conv2d>("conv2", Conv2dConfig{.in = 6, .out = 16, .kernel = 5, .padding = PaddingRule::valid()});

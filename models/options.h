@@ -9,18 +9,18 @@
 
 namespace bitloom {
 
-/// Options that a network does not know stay empty. `resolve` (models/registry.h) puts the network's defaults in place of
-/// what was left open.
+/// Options that a network does not know stay empty. `resolve` (models/registry.h) puts the network's defaults in place
+/// of what was left open.
 struct ModelOptions {
     std::string name = "svhn_cnn";
-    Shape input;               ///< [H, W, C]; rank 0: the network's own default
+    Shape input{};             ///< [H, W, C]; rank 0: the network's own default
     std::int64_t classes = 0;  ///< 0: the network's own default
-    std::string variant;       ///< ResNets: "A" or "B" (the shortcut)
-    std::string activation;    ///< svhn_cnn: a name of layers::make_activation
+    std::string variant{};     ///< ResNets: "A" or "B" (the shortcut)
+    std::string activation{};  ///< svhn_cnn: a name of layers::make_activation
     /// svhn_cnn: of the moving averages, "keras_fused", "biased" or "unbiased".
-    std::string moving_variance;
+    std::string moving_variance{};
     // svhn_cnn: one value a convolution; dense_units one value a hidden dense layer.
-    std::vector<std::int64_t> filters, kernels, strides, pooling, dense_units;
+    std::vector<std::int64_t> filters{}, kernels{}, strides{}, pooling{}, dense_units{};
 };
 
 }  // namespace bitloom

@@ -42,11 +42,12 @@ std::vector<Entry> make_entries() {
     for (const std::int64_t depth : {20, 32, 44, 56, 110}) {
         ModelOptions resnet = defaults_for(cat("resnet", depth), {32, 32, 3});
         resnet.variant = "B";
-        entries.push_back({cat("ResNet-", depth, " for CIFAR; variant A: parameter-free shortcuts, B: 1x1 convolutions"), resnet,
-                           [depth](const ModelOptions& o) { return make_cifar_resnet(o, depth); }});
+        entries.push_back(
+            {cat("ResNet-", depth, " for CIFAR; variant A: parameter-free shortcuts, B: 1x1 convolutions"), resnet,
+             [depth](const ModelOptions& o) { return make_cifar_resnet(o, depth); }});
     }
-    entries.push_back({"MNIST perceptron of the GPFQ experiments: 500 and 300 units", defaults_for("mnist_mlp", {28, 28, 1}),
-                       make_mnist_mlp});
+    entries.push_back({"MNIST perceptron of the GPFQ experiments: 500 and 300 units",
+                       defaults_for("mnist_mlp", {28, 28, 1}), make_mnist_mlp});
     entries.push_back({"CIFAR-10 network of the GPFQ experiments: 6 convolutions, 2 dense layers",
                        defaults_for("gpfq_cnn", {32, 32, 3}), make_gpfq_cnn});
     entries.push_back({"LeNet-5 with ReLU and max pooling", defaults_for("lenet5", {28, 28, 1}), make_lenet5});

@@ -5,7 +5,8 @@ namespace bitloom {
 using namespace layers;
 
 namespace {
-Conv2dConfig convolution(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, Initializer initializer) {
+Conv2dConfig convolution(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride,
+                         Initializer initializer) {
     return {.in = in,
             .out = out,
             .kernel = kernel,

@@ -39,7 +39,8 @@ class BasicBlock final : public Module {
     layers::ReLU* relu2_ = nullptr;
 };
 
-/// conv1, bn1, relu, layer1..3, avgpool over the whole map, fc or linear. Input [N, H, W, C], output logits [N, classes].
+/// conv1, bn1, relu, layer1..3, avgpool over the whole map, fc or linear. Input [N, H, W, C], output logits [N,
+/// classes].
 class CifarResNet final : public Module {
    public:
     /// Throws Error unless depth = 6n + 2.

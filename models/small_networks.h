@@ -8,17 +8,17 @@
 
 namespace bitloom {
 
-/// float_cnn of svhn-qkeras.md, section 4.1: batch norm on the input, then for each convolution (VALID, no bias) pooling,
-/// batch norm and activation; dense layers without bias, batch norm, activation; a dense output layer with bias. Layer
-/// names are Keras'. pooling: 2 = max 2x2, 1 = average over one cell (an identity), 0 = none. Throws UsageError where the
-/// lists disagree in length or a map becomes empty.
+/// float_cnn of svhn-qkeras.md, section 4.1: batch norm on the input, then for each convolution (VALID, no bias)
+/// pooling, batch norm and activation; dense layers without bias, batch norm, activation; a dense output layer with
+/// bias. Layer names are Keras'. pooling: 2 = max 2x2, 1 = average over one cell (an identity), 0 = none. Throws
+/// UsageError where the lists disagree in length or a map becomes empty.
 std::unique_ptr<Module> make_svhn_cnn(const ModelOptions& options);
 
 /// MNIST MLP of gpfq-lumping.md, section 4.1: 500 and 300 units, each dense + bias, ReLU, batch norm.
 std::unique_ptr<Module> make_mnist_mlp(const ModelOptions& options);
 
-/// CIFAR-10 CNN of gpfq-lumping.md, section 4.2: three stages of two SAME convolutions (ReLU before batch norm), max pooling
-/// and dropout, a dense layer of 128 units.
+/// CIFAR-10 CNN of gpfq-lumping.md, section 4.2: three stages of two SAME convolutions (ReLU before batch norm), max
+/// pooling and dropout, a dense layer of 128 units.
 std::unique_ptr<Module> make_gpfq_cnn(const ModelOptions& options);
 
 /// LeNet-5 of ec2t-micronet.md, section 4.1.

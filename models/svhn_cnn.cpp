@@ -36,13 +36,14 @@ class KerasNames {
 void check_lists(const ModelOptions& o) {
     const std::size_t n = o.filters.size();
     if (o.kernels.size() != n || o.strides.size() != n || o.pooling.size() != n)
-        throw UsageError(cat("svhn_cnn: filters, kernels, strides and pooling must have one value a convolution, got ", n, ", ",
-                             o.kernels.size(), ", ", o.strides.size(), " and ", o.pooling.size()));
+        throw UsageError(cat("svhn_cnn: filters, kernels, strides and pooling must have one value a convolution, got ",
+                             n, ", ", o.kernels.size(), ", ", o.strides.size(), " and ", o.pooling.size()));
     for (std::size_t i = 0; i < n; ++i) {
         if (o.filters[i] < 1 || o.kernels[i] < 1 || o.strides[i] < 1)
             throw UsageError(cat("svhn_cnn: filters, kernels and strides must be positive (convolution ", i, ")"));
         if (o.pooling[i] < 0 || o.pooling[i] > 2)
-            throw UsageError(cat("svhn_cnn: pooling is 0 (none), 1 (average over one cell) or 2 (max 2x2), got ", o.pooling[i]));
+            throw UsageError(
+                cat("svhn_cnn: pooling is 0 (none), 1 (average over one cell) or 2 (max 2x2), got ", o.pooling[i]));
     }
     for (const std::int64_t units : o.dense_units)
         if (units < 1) throw UsageError(cat("svhn_cnn: a dense layer needs a positive number of units, got ", units));
@@ -63,7 +64,8 @@ std::unique_ptr<Module> make_svhn_cnn(const ModelOptions& o) {
     for (std::size_t i = 0; i < o.filters.size(); ++i) {
         const std::string name = cat("conv_", i);
         if (h < o.kernels[i] || w < o.kernels[i])
-            throw UsageError(cat("svhn_cnn: ", name, " has a ", o.kernels[i], "x", o.kernels[i], " kernel on a map of ", h, "x", w));
+            throw UsageError(
+                cat("svhn_cnn: ", name, " has a ", o.kernels[i], "x", o.kernels[i], " kernel on a map of ", h, "x", w));
         network->append<Conv2d>(name, Conv2dConfig{.in = channels,
                                                    .out = o.filters[i],
                                                    .kernel = o.kernels[i],

@@ -9,10 +9,11 @@ Var optional(Context& context, Parameter& bias) { return bias.value.defined() ? 
 template <class Config>
 void check(const Config& c, std::string_view type) {
     require(c.in > 0 && c.out > 0, type, ": needs positive channel counts, got ", c.in, " and ", c.out);
-    require(c.kernel.h > 0 && c.kernel.w > 0 && c.stride.h > 0 && c.stride.w > 0 && c.dilation.h > 0 && c.dilation.w > 0, type,
-            ": kernel, stride and dilation must be positive");
-    require(c.groups > 0 && c.in % c.groups == 0 && c.out % c.groups == 0, type, ": ", c.groups, " groups do not divide ", c.in,
-            " input and ", c.out, " output channels");
+    require(
+        c.kernel.h > 0 && c.kernel.w > 0 && c.stride.h > 0 && c.stride.w > 0 && c.dilation.h > 0 && c.dilation.w > 0,
+        type, ": kernel, stride and dilation must be positive");
+    require(c.groups > 0 && c.in % c.groups == 0 && c.out % c.groups == 0, type, ": ", c.groups,
+            " groups do not divide ", c.in, " input and ", c.out, " output channels");
 }
 }  // namespace
 
@@ -60,7 +61,8 @@ Conv2dConfig depthwise(Conv2dConfig config, std::int64_t multiplier) {
 DepthwiseConv2d::DepthwiseConv2d(Conv2dConfig config, std::int64_t multiplier)
     : Conv2d(LayerType::depthwise_conv2d, depthwise(config, multiplier)) {}
 
-ConvTranspose2d::ConvTranspose2d(const ConvTranspose2dConfig& config) : Layer(LayerType::conv_transpose2d), config_(config) {
+ConvTranspose2d::ConvTranspose2d(const ConvTranspose2dConfig& config)
+    : Layer(LayerType::conv_transpose2d), config_(config) {
     check(config, type());
     weight.value = Tensor::zeros({config.in, config.kernel.h, config.kernel.w, config.out / config.groups});
     if (config.bias) bias.value = Tensor::zeros({config.out});

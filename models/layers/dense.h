@@ -11,8 +11,8 @@ struct DenseConfig {
     std::int64_t in = 0, out = 0;
     bool bias = true;
     Initializer weight_init = Initializer::fan_in_uniform, bias_init = Initializer::fan_in_uniform;
-    /// [h, w, c] of the map that a Flatten before it turned into the input, rank 0 where there is none: files that flatten
-    /// in another order are permuted by it on import.
+    /// [h, w, c] of the map that a Flatten before it turned into the input, rank 0 where there is none: files that
+    /// flatten in another order are permuted by it on import.
     Shape flattened_from{};
 };
 

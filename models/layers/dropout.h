@@ -1,6 +1,6 @@
 #pragma once
-// Dropout and stochastic depth. Streams are named "dropout/<path>" and "drop_path/<path>" under the context's seed and step, so a
-// resumed run draws what an uninterrupted one would have drawn.
+// Dropout and stochastic depth. Streams are named "dropout/<path>" and "drop_path/<path>" under the context's seed and
+// step, so a resumed run draws what an uninterrupted one would have drawn.
 
 #include "models/layers/layer.h"
 

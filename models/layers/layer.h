@@ -10,8 +10,8 @@
 
 namespace bitloom::layers {
 
-/// Every layer type. A layer is named by its entry here, and the gradient check of the layers walks this table, so a layer
-/// without a test row fails the suite.
+/// Every layer type. A layer is named by its entry here, and the gradient check of the layers walks this table, so a
+/// layer without a test row fails the suite.
 enum class LayerType {
     conv2d,
     depthwise_conv2d,
@@ -40,10 +40,18 @@ enum class LayerType {
     count
 };
 inline constexpr std::array<std::string_view, static_cast<int>(LayerType::count)> layer_type_names = {
-    "Conv2d",    "DepthwiseConv2d", "ConvTranspose2d", "Dense",     "BatchNorm",       "ReLU",
-    "ReLU6",     "LeakyReLU",       "Sigmoid",         "Tanh",      "Swish",           "Softmax",
-    "MaxPool2d", "AvgPool2d",       "GlobalAvgPool2d", "GlobalMaxPool2d", "Flatten",   "Dropout",
-    "DropPath",  "Add",             "Multiply",        "Concat",    "ZeroPad2d",       "OptionAShortcut"};
+    "Conv2d",          "DepthwiseConv2d",
+    "ConvTranspose2d", "Dense",
+    "BatchNorm",       "ReLU",
+    "ReLU6",           "LeakyReLU",
+    "Sigmoid",         "Tanh",
+    "Swish",           "Softmax",
+    "MaxPool2d",       "AvgPool2d",
+    "GlobalAvgPool2d", "GlobalMaxPool2d",
+    "Flatten",         "Dropout",
+    "DropPath",        "Add",
+    "Multiply",        "Concat",
+    "ZeroPad2d",       "OptionAShortcut"};
 
 /// A leaf module that computes. Its weights enter through Parameter::effective, so that weight transforms attach.
 class Layer : public Module {

@@ -63,28 +63,34 @@ void BatchNorm::update_moving_averages(const Tensor& mean, const Tensor& varianc
     const double correction = unbiased && n > 1 ? static_cast<double>(n) / static_cast<double>(n - 1) : 1.0;
     blend(running_mean, mean, 1 - f, f);
     blend(running_var, variance, 1 - f, f * correction);
-    if (num_batches_tracked.device().is_host()) ++*num_batches_tracked.write<std::int32_t>();
-    else num_batches_tracked.fill(num_batches_tracked.item() + 1);
+    if (num_batches_tracked.device().is_host())
+        ++*num_batches_tracked.write<std::int32_t>();
+    else
+        num_batches_tracked.fill(num_batches_tracked.item() + 1);
 }
 
 Var BatchNorm::normalize(Context& context, const Var& x, const Var& residual, bool relu) {
     const ops::NormEpilogue epilogue = relu ? ops::NormEpilogue::relu : ops::NormEpilogue::none;
     const Var gamma = weight.effective(context), beta = bias.effective(context);
     if (!context.training)
-        return ops::batch_norm_inference(x, gamma, beta, residual, running_mean, running_var, config_.epsilon, epilogue);
+        return ops::batch_norm_inference(x, gamma, beta, residual, running_mean, running_var, config_.epsilon,
+                                         epilogue);
     Tensor mean, variance;
     Var y = ops::batch_norm_training(x, gamma, beta, residual, config_.epsilon, epilogue, mean, variance);
     update_moving_averages(mean, variance, x.shape());
     return y;
 }
 
-Var BatchNorm::forward(Context& context, std::span<const Var> inputs) { return normalize(context, only(inputs), Var(), false); }
+Var BatchNorm::forward(Context& context, std::span<const Var> inputs) {
+    return normalize(context, only(inputs), Var(), false);
+}
 
 Var norm_act(Context& context, BatchNorm& bn, Add* add, Module* activation, const Var& x, const Var* residual) {
     require(!residual || add, bn.path(), ": norm_act with a residual needs the module that adds");
     const bool hooked = bn.has_hooks() || (residual && add->has_hooks()) || (activation && activation->has_hooks());
     const bool relu = dynamic_cast<ReLU*>(activation) != nullptr;
-    if (!context.observer && !hooked && (!activation || relu)) return bn.normalize(context, x, residual ? *residual : Var(), relu);
+    if (!context.observer && !hooked && (!activation || relu))
+        return bn.normalize(context, x, residual ? *residual : Var(), relu);
     Var y = bn(context, x);
     if (residual) y = (*add)(context, {y, *residual});
     return activation ? (*activation)(context, y) : y;

@@ -17,7 +17,8 @@ enum class MovingVariance {
 struct BatchNormConfig {
     std::int64_t channels = 0;
     double epsilon = 1e-5;
-    double momentum = 0.1;  ///< of the new value: moving = (1 - momentum) moving + momentum batch (Keras writes 1 - momentum)
+    double momentum =
+        0.1;  ///< of the new value: moving = (1 - momentum) moving + momentum batch (Keras writes 1 - momentum)
     MovingVariance moving_variance = MovingVariance::unbiased;
 };
 /// The settings of the networks that came from PyTorch (epsilon 1e-5, 0.1, unbiased) and Keras (1e-3, 0.01, fused).
@@ -49,9 +50,9 @@ class BatchNorm final : public Layer {
     BatchNormConfig config_;
 };
 
-/// activation(bn(x) [+ residual]) in one pass where nothing looks on or steps in: no observer, no hook on the modules, and
-/// an activation that is null or a ReLU. Otherwise the modules run one by one, so that graphs and transforms see each.
-/// `add` runs the addition and is needed with a residual; both paths give equal results.
+/// activation(bn(x) [+ residual]) in one pass where nothing looks on or steps in: no observer, no hook on the modules,
+/// and an activation that is null or a ReLU. Otherwise the modules run one by one, so that graphs and transforms see
+/// each. `add` runs the addition and is needed with a residual; both paths give equal results.
 Var norm_act(Context& context, BatchNorm& bn, Add* add, Module* activation, const Var& x, const Var* residual);
 inline Var norm_act(Context& context, BatchNorm& bn, Module* activation, const Var& x) {
     return norm_act(context, bn, nullptr, activation, x, nullptr);

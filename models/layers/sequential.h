@@ -14,7 +14,9 @@ class Sequential final : public Module {
     M& append(std::string name, Args&&... args) {
         return add<M>(std::move(name), std::forward<Args>(args)...);
     }
-    Module& append(std::string name, std::unique_ptr<Module> module) { return adopt(std::move(name), std::move(module)); }
+    Module& append(std::string name, std::unique_ptr<Module> module) {
+        return adopt(std::move(name), std::move(module));
+    }
 
    protected:
     Var forward(Context& context, std::span<const Var> inputs) override;

@@ -38,8 +38,8 @@ Var ZeroPad2d::forward(Context&, std::span<const Var> inputs) {
 
 OptionAShortcut::OptionAShortcut(std::int64_t in, std::int64_t planes, std::int64_t stride)
     : Layer(LayerType::option_a_shortcut), planes_(planes), stride_(stride) {
-    require(in + 2 * (planes / 4) == planes, "OptionAShortcut: ", in, " channels and twice ", planes, " / 4 zeros do not make ",
-            planes);
+    require(in + 2 * (planes / 4) == planes, "OptionAShortcut: ", in, " channels and twice ", planes,
+            " / 4 zeros do not make ", planes);
     require(stride >= 1, "OptionAShortcut: stride ", stride);
 }
 

@@ -59,8 +59,8 @@ class ZeroPad2d final : public Layer {
     ops::Padding pads_;
 };
 
-/// Option A of He et al. (2016), section 4.2: every stride-th row and column from 0, and `planes` / 4 zero channels in front
-/// and behind, so that `planes` channels leave.
+/// Option A of He et al. (2016), section 4.2: every stride-th row and column from 0, and `planes` / 4 zero channels in
+/// front and behind, so that `planes` channels leave.
 class OptionAShortcut final : public Layer {
    public:
     /// Throws Error where in + 2 (planes / 4) is not `planes`.
