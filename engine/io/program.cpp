@@ -1,0 +1,83 @@
+#include "engine/io/program.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "engine/error.h"
+#include "engine/io/flags.h"
+
+namespace bitloom {
+
+namespace {
+
+std::atomic<int> arrived{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+
+void on_signal(int signal) { arrived.store(signal); }
+
+/// One line, whatever the message.
+void report(const std::string& program, std::string message) {
+    std::replace(message.begin(), message.end(), '\n', ' ');
+    std::cerr << program << ": " << message << std::endl;
+}
+
+std::string program_name(int argc, char** argv) {
+    const std::string path = argc > 0 && argv[0] ? argv[0] : "bitloom";
+    return path.substr(path.find_last_of('/') + 1);
+}
+
+}  // namespace
+
+void catch_interrupts() {
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    // The second signal finds the default action; blocking calls go on after the first.
+    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+    ::sigaction(SIGINT, &action, nullptr);
+    ::sigaction(SIGTERM, &action, nullptr);
+}
+
+int interrupted() { return arrived.load(std::memory_order_relaxed); }
+
+void check_interrupt() {
+    if (const int signal = interrupted()) throw Interrupted(signal);
+}
+
+int run_program(int argc, char** argv, const std::function<int(int, char**)>& body) {
+    const std::string program = program_name(argc, argv);
+    int status = 1;
+    try {
+        status = body(argc, argv);
+    } catch (const HelpRequested& help) {
+        std::cout << help.what();
+        status = 0;
+    } catch (const UsageError& error) {
+        report(program, error.what());
+        std::cerr << "Try '" << program << " --help'." << std::endl;
+        return 2;
+    } catch (const Interrupted& interruption) {
+        report(program, interruption.what());
+        return 128 + interruption.signal();
+    } catch (const std::bad_alloc&) {
+        report(program, "out of memory");
+        return 1;
+    } catch (const std::exception& error) {
+        report(program, error.what());
+        return 1;
+    }
+    // Results that did not reach a full disk or a closed pipe are no success.
+    std::cout.flush();
+    if (!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout)) {
+        report(program, "cannot write to standard output");
+        return status == 0 ? 1 : status;
+    }
+    return status;
+}
+
+}  // namespace bitloom
