@@ -9,22 +9,29 @@ namespace bitloom::ops::cpu {
 
 namespace {
 
-/// One run of n elements; an operand of stride 0 is one value for the whole run.
+/// Element strides of the operands a, b and y.
+using Steps = std::array<std::int64_t, 3>;
+
+/// `rows` runs of n elements; an operand of stride 0 is one value for a whole run.
 template <int a_stride, int b_stride, class F>
-[[gnu::always_inline]] inline void run(std::int64_t n, const float* a, const float* b, float* y, const F& f) {
-    for_lanes(n, [&]<int N>(std::int64_t i) {
-        using V = typename Pack<N>::Float;
-        const V left = a_stride ? load<V>(a + i) : splat<V>(*a), right = b_stride ? load<V>(b + i) : splat<V>(*b);
-        store<V>(y + i, f(left, right));
-    });
+[[gnu::always_inline]] inline void run(std::int64_t rows, const Steps& row, std::int64_t n, const float* a, const float* b,
+                                       float* y, const F& f) {
+    for (std::int64_t r = 0; r < rows; ++r, a += row[0], b += row[1], y += row[2]) {
+        for_lanes(n, [&]<int N>(std::int64_t i) {
+            using V = typename Pack<N>::Float;
+            const V left = a_stride ? load<V>(a + i) : splat<V>(*a), right = b_stride ? load<V>(b + i) : splat<V>(*b);
+            store<V>(y + i, f(left, right));
+        });
+    }
 }
 
 template <class F>
-void run(std::int64_t n, std::array<std::int64_t, 3> strides, const float* a, const float* b, float* y, const F& f) {
-    if (strides[0] && strides[1]) run<1, 1>(n, a, b, y, f);
-    else if (strides[0]) run<1, 0>(n, a, b, y, f);
-    else if (strides[1]) run<0, 1>(n, a, b, y, f);
-    else run<0, 0>(n, a, b, y, f);
+void run(std::int64_t rows, const Steps& row, std::int64_t n, const Steps& step, const float* a, const float* b, float* y,
+         const F& f) {
+    if (step[0] && step[1]) run<1, 1>(rows, row, n, a, b, y, f);
+    else if (step[0]) run<1, 0>(rows, row, n, a, b, y, f);
+    else if (step[1]) run<0, 1>(rows, row, n, a, b, y, f);
+    else run<0, 0>(rows, row, n, a, b, y, f);
 }
 
 /// [rows, n] with the operand `vector` [n] the same in every row: a few short rows at a time.
@@ -34,25 +41,31 @@ void run_rows(std::int64_t rows, std::int64_t n, const float* matrix, const floa
     constants.set(0, [&](std::int64_t c) { return vector[c]; });
     const float* repeated = constants[0];
     constants.for_each_run(rows, [&](std::int64_t first, std::int64_t count) {
-        run<1, 1>(count, matrix + first, repeated, y + first, f);
+        run<1, 1>(1, {}, count, matrix + first, repeated, y + first, f);
     });
 }
 
 template <class F>
 void apply(const MergedAxes<3>& axes, const float* a, const float* b, float* y, const F& f) {
-    using S = std::array<std::int64_t, 3>;
     const std::int64_t n = axes.inner_size();
-    const S strides = axes.inner_strides();
+    const Steps step = axes.inner_strides();
     if (axes.rank <= 1) {
         return parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
-            run(end - begin, strides, a + begin * strides[0], b + begin * strides[1], y + begin, f);
+            run(1, {}, end - begin, step, a + begin * step[0], b + begin * step[1], y + begin, f);
         });
     }
-    if (axes.rank == 2 && strides == S{1, 1, 1} && axes.strides[0] == S{n, 0, n}) return run_rows(axes.sizes[0], n, a, b, y, f);
-    if (axes.rank == 2 && strides == S{1, 1, 1} && axes.strides[0] == S{0, n, n})
-        return run_rows(axes.sizes[0], n, b, a, y, [&](auto right, auto left) { return f(left, right); });
-    parallel_items(axes.runs(), n, [&](std::int64_t begin, std::int64_t end) {
-        axes.for_each_run(begin, end, [&](const S& at) { run(n, strides, a + at[0], b + at[1], y + at[2], f); });
+    const std::int64_t rows = axes.sizes[axes.rank - 2];
+    const Steps& row = axes.strides[axes.rank - 2];
+    if (axes.rank == 2) {
+        if (step == Steps{1, 1, 1} && row == Steps{n, 0, n}) return run_rows(rows, n, a, b, y, f);
+        if (step == Steps{1, 1, 1} && row == Steps{0, n, n})
+            return run_rows(rows, n, b, a, y, [&](auto right, auto left) { return f(left, right); });
+        return parallel_items(rows, n, [&](std::int64_t begin, std::int64_t end) {
+            run(end - begin, row, n, step, a + begin * row[0], b + begin * row[1], y + begin * row[2], f);
+        });
+    }
+    parallel_items(axes.runs(2), rows * n, [&](std::int64_t begin, std::int64_t end) {
+        axes.for_each_run(begin, end, [&](const Steps& at) { run(rows, row, n, step, a + at[0], b + at[1], y + at[2], f); }, 2);
     });
 }
 

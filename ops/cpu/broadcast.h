@@ -34,26 +34,26 @@ struct MergedAxes {
     std::array<std::int64_t, Operands> inner_strides() const {
         return rank ? strides[rank - 1] : std::array<std::int64_t, Operands>{};
     }
-    /// Number of innermost runs.
-    std::int64_t runs() const {
+    /// Number of runs over the `inner` innermost axes.
+    std::int64_t runs(int inner = 1) const {
         std::int64_t n = 1;
-        for (int i = 0; i + 1 < rank; ++i) n *= sizes[i];
+        for (int i = 0; i < rank - inner; ++i) n *= sizes[i];
         return n;
     }
-    /// Calls f(offsets of the operands) for runs [begin, end) in row-major order.
+    /// Calls f(offsets of the operands) for runs [begin, end), in row-major order, over the `inner` innermost axes.
     template <class F>
-    void for_each_run(std::int64_t begin, std::int64_t end, F&& f) const {
+    void for_each_run(std::int64_t begin, std::int64_t end, F&& f, int inner = 1) const {
         std::array<std::int64_t, Shape::max_rank> index{};
         std::array<std::int64_t, Operands> offsets{};
         std::int64_t rest = begin;
-        for (int axis = rank - 2; axis >= 0; --axis) {
+        for (int axis = rank - inner - 1; axis >= 0; --axis) {
             index[axis] = rest % sizes[axis];
             rest /= sizes[axis];
             for (int k = 0; k < Operands; ++k) offsets[k] += index[axis] * strides[axis][k];
         }
         for (std::int64_t run = begin; run < end; ++run) {
             f(offsets);
-            for (int axis = rank - 2; axis >= 0; --axis) {
+            for (int axis = rank - inner - 1; axis >= 0; --axis) {
                 for (int k = 0; k < Operands; ++k) offsets[k] += strides[axis][k];
                 if (++index[axis] < sizes[axis]) break;
                 for (int k = 0; k < Operands; ++k) offsets[k] -= strides[axis][k] * sizes[axis];

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/parallel.h"
@@ -18,8 +19,7 @@ typedef std::uint64_t Wide __attribute__((vector_size(8 * philox_lanes)));
 /// Words of blocks [first, first + philox_lanes) of a stream, in the order of the elements. The rounds: engine/random.cpp.
 [[gnu::always_inline]] inline void draw(PhiloxStream stream, std::uint64_t first, std::uint32_t* words) {
     constexpr std::uint64_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, low = 0xFFFFFFFFu;
-    Wide block;
-    for (int i = 0; i < philox_lanes; ++i) block[i] = first + static_cast<std::uint64_t>(i);
+    const Wide block = first + Wide{0, 1, 2, 3, 4, 5, 6, 7};
     Wide c0 = block & low, c1 = block >> 32, c2 = Wide{} + (stream.counter & low), c3 = Wide{} + (stream.counter >> 32);
     auto k0 = static_cast<std::uint32_t>(stream.key), k1 = static_cast<std::uint32_t>(stream.key >> 32);
     for (int round = 0; round < 10; ++round) {
@@ -31,12 +31,12 @@ typedef std::uint64_t Wide __attribute__((vector_size(8 * philox_lanes)));
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    for (int i = 0; i < philox_lanes; ++i) {
-        words[4 * i] = static_cast<std::uint32_t>(c0[i]);
-        words[4 * i + 1] = static_cast<std::uint32_t>(c1[i]);
-        words[4 * i + 2] = static_cast<std::uint32_t>(c2[i]);
-        words[4 * i + 3] = static_cast<std::uint32_t>(c3[i]);
-    }
+    // Lane i of c0..c3 holds the words of elements 4 i to 4 i + 3: packed into 64 bits by pairs, then interleaved.
+    const Wide even = c0 | (c1 << 32), odd = c2 | (c3 << 32);
+    const Wide front = __builtin_shuffle(even, odd, Wide{0, 8, 1, 9, 2, 10, 3, 11});
+    const Wide back = __builtin_shuffle(even, odd, Wide{4, 12, 5, 13, 6, 14, 7, 15});
+    std::memcpy(words, &front, sizeof front);
+    std::memcpy(words + 2 * philox_lanes, &back, sizeof back);
 }
 
 }  // namespace

@@ -204,22 +204,22 @@ bool prefers_direct(const Conv2dGeometry& g) {
 }
 
 dnnl::convolution_forward::primitive_desc forward_descriptor(const Conv2dGeometry& g, const Descriptors& d, bool with_bias) {
-    const auto make = [&] {
-        const auto prop = dnnl::prop_kind::forward_training;
-        const auto direct = dnnl::algorithm::convolution_direct;
-        const auto desc = with_bias ? dnnl::convolution_forward::desc(prop, direct, d.src, d.weights, d.bias, d.dst, d.strides,
-                                                                      d.dilates, d.pad_begin, d.pad_end)
-                                    : dnnl::convolution_forward::desc(prop, direct, d.src, d.weights, d.dst, d.strides,
-                                                                      d.dilates, d.pad_begin, d.pad_end);
-        return dnnl::convolution_forward::primitive_desc(desc, user_scratchpad(), engine());
-    };
+    using Forward = dnnl::convolution_forward;
+    const auto prop = dnnl::prop_kind::forward_training;
+    const auto direct = dnnl::algorithm::convolution_direct;
+    // next_impl() reads this description again: it outlives every candidate.
+    const auto desc = with_bias ? Forward::desc(prop, direct, d.src, d.weights, d.bias, d.dst, d.strides, d.dilates,
+                                                d.pad_begin, d.pad_end)
+                                : Forward::desc(prop, direct, d.src, d.weights, d.dst, d.strides, d.dilates, d.pad_begin,
+                                                d.pad_end);
+    const dnnl::primitive_attr attributes = user_scratchpad();
     if (prefers_direct(g)) {
-        auto candidate = make();
+        Forward::primitive_desc candidate(desc, attributes, engine());
         do {
             if (std::string_view(candidate.impl_info_str()) == "jit:avx512_core") return candidate;
         } while (candidate.next_impl());
     }
-    return make();
+    return Forward::primitive_desc(desc, attributes, engine());
 }
 
 /// A primitive with all that its calls need.

@@ -45,34 +45,46 @@ void for_each_output_row(const Pool2dGeometry& g, F&& f) {
     });
 }
 
+/// The maximum over one window's real cells, for all channels. Known extents (0: not known) unroll the loops.
+template <bool wants_position, int known_height, int known_width>
+[[gnu::always_inline]] inline void max_of_window(const Pool2dGeometry& g, const Window& window, const float* first,
+                                                 std::int64_t line, float* y, std::uint8_t* positions) {
+    const std::int64_t height = known_height ? known_height : window.h1 - window.h0;
+    const std::int64_t width = known_width ? known_width : window.w1 - window.w0;
+    const auto corner = static_cast<std::int32_t>((window.h0 - window.top) * g.window_w + window.w0 - window.left);
+    for_lanes(g.channels, [&]<int N>(std::int64_t c) {
+        using V = typename Pack<N>::Float;
+        using I = typename Pack<N>::Int;
+        V best = load<V>(first + c);
+        I position = splat<I>(corner);
+        for (std::int64_t h = 0; h < height; ++h) {
+            for (std::int64_t w = 0; w < width; ++w) {
+                const V value = load<V>(first + h * line + w * g.channels + c);
+                const I here = splat<I>(corner + static_cast<std::int32_t>(h * g.window_w + w));
+                if constexpr (wants_position) position = value > best ? here : position;
+                best = value > best ? value : best;
+            }
+        }
+        store<V>(y + c, best);
+        if constexpr (wants_position) {
+            using B = typename Pack<N>::Byte;
+            store<B>(positions + c, convert<B, N>(position));
+        }
+    });
+}
+
 template <bool wants_position>
 void max_forward(const Pool2dGeometry& g, const float* x, float* y, std::uint8_t* positions) {
     const std::int64_t line = g.in_w * g.channels;
+    const bool two_by_two = g.window_h == 2 && g.window_w == 2;
     for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
-        for (std::int64_t ow = 0; ow < g.out_w; ++ow) {
+        std::int64_t out = output_cell(g, n, oh, 0);
+        for (std::int64_t ow = 0; ow < g.out_w; ++ow, out += g.channels) {
             const Window window = window_of(g, oh, ow);
             const float* first = x + input_cell(g, n, window.h0, window.w0);
-            const std::int64_t height = window.h1 - window.h0, width = window.w1 - window.w0, out = output_cell(g, n, oh, ow);
-            const auto corner = static_cast<std::int32_t>((window.h0 - window.top) * g.window_w + window.w0 - window.left);
-            for_lanes(g.channels, [&]<int N>(std::int64_t c) {
-                using V = typename Pack<N>::Float;
-                using I = typename Pack<N>::Int;
-                V best = load<V>(first + c);
-                I position = splat<I>(corner);
-                for (std::int64_t h = 0; h < height; ++h) {
-                    for (std::int64_t w = 0; w < width; ++w) {
-                        const V value = load<V>(first + h * line + w * g.channels + c);
-                        const I here = splat<I>(corner + static_cast<std::int32_t>(h * g.window_w + w));
-                        if constexpr (wants_position) position = value > best ? here : position;
-                        best = value > best ? value : best;
-                    }
-                }
-                store<V>(y + out + c, best);
-                if constexpr (wants_position) {
-                    using B = typename Pack<N>::Byte;
-                    store<B>(positions + out + c, convert<B, N>(position));
-                }
-            });
+            if (two_by_two && window.cells() == 4)
+                max_of_window<wants_position, 2, 2>(g, window, first, line, y + out, positions + out);
+            else max_of_window<wants_position, 0, 0>(g, window, first, line, y + out, positions + out);
         }
     });
 }
@@ -121,29 +133,41 @@ void gather(const Pool2dGeometry& g, float* dx, Term&& term) {
     });
 }
 
+/// The gradient of one window goes to its maximum, 0 to its other cells.
+template <int known_height, int known_width>
+[[gnu::always_inline]] inline void scatter_window(const Pool2dGeometry& g, const float* dy, const std::uint8_t* positions,
+                                                  std::int64_t line, float* corner) {
+    const std::int64_t height = known_height ? known_height : g.window_h, width = known_width ? known_width : g.window_w;
+    for_lanes(g.channels, [&]<int N>(std::int64_t c) {
+        using V = typename Pack<N>::Float;
+        using I = typename Pack<N>::Int;
+        const V gradient = load<V>(dy + c);
+        const I position = convert<I, N>(load<typename Pack<N>::Byte>(positions + c));
+        for (std::int64_t h = 0; h < height; ++h) {
+            for (std::int64_t w = 0; w < width; ++w) {
+                const I here = splat<I>(static_cast<std::int32_t>(h * width + w));
+                store<V>(corner + h * line + w * g.channels + c, position == here ? gradient : V{});
+            }
+        }
+    });
+}
+
 /// Windows that tile the input from its corner: each dy and position is read once. What no window holds is 0.
 void max_backward_tiles(const Pool2dGeometry& g, const float* dy, const std::uint8_t* positions, float* dx) {
     const std::int64_t line = g.in_w * g.channels, covered = g.out_w * g.window_w * g.channels;
+    const bool two_by_two = g.window_h == 2 && g.window_w == 2;
     for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
         float* rows = dx + input_cell(g, n, oh * g.window_h, 0);
-        for (std::int64_t ow = 0; ow < g.out_w; ++ow) {
-            const std::int64_t out = output_cell(g, n, oh, ow);
-            float* cell = rows + ow * g.window_w * g.channels;
-            for_lanes(g.channels, [&]<int N>(std::int64_t c) {
-                using V = typename Pack<N>::Float;
-                using I = typename Pack<N>::Int;
-                const V gradient = load<V>(dy + out + c);
-                const I position = convert<I, N>(load<typename Pack<N>::Byte>(positions + out + c));
-                for (std::int64_t h = 0; h < g.window_h; ++h)
-                    for (std::int64_t w = 0; w < g.window_w; ++w)
-                        store<V>(cell + h * line + w * g.channels + c,
-                                 position == splat<I>(static_cast<std::int32_t>(h * g.window_w + w)) ? gradient : V{});
-            });
+        std::int64_t out = output_cell(g, n, oh, 0);
+        for (std::int64_t ow = 0; ow < g.out_w; ++ow, out += g.channels) {
+            float* corner = rows + ow * g.window_w * g.channels;
+            if (two_by_two) scatter_window<2, 2>(g, dy + out, positions + out, line, corner);
+            else scatter_window<0, 0>(g, dy + out, positions + out, line, corner);
         }
         const std::int64_t last = oh + 1 == g.out_h ? g.in_h - oh * g.window_h : g.window_h;
         for (std::int64_t h = 0; h < last; ++h) {
             const std::int64_t from = h < g.window_h ? covered : 0;
-            std::memset(rows + h * line + from, 0, static_cast<std::size_t>(line - from) * sizeof(float));
+            if (from < line) std::memset(rows + h * line + from, 0, static_cast<std::size_t>(line - from) * sizeof(float));
         }
     });
 }
@@ -200,9 +224,18 @@ void avg_pool2d_forward(const Pool2dGeometry& g, bool include_pad, const Tensor&
 void avg_pool2d_backward(const Pool2dGeometry& g, bool include_pad, const Tensor& dy, Tensor& dx) {
     constexpr std::string_view who = "avg_pool2d_backward";
     const float* pdy = input(dy, who);
-    gather(g, output(dx, who), [&]<int N>(std::int64_t out, std::int64_t, std::int64_t, std::int64_t oh, std::int64_t ow) {
-        using V = typename Pack<N>::Float;
-        return load<V>(pdy + out) / splat<V>(divisor_of(g, window_of(g, oh, ow), include_pad));
+    Tensor share = Tensor::empty_like(dy);  // what each cell of a window receives
+    float* each = share.write<float>();
+    for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
+        for (std::int64_t ow = 0; ow < g.out_w; ++ow) {
+            const float divisor = divisor_of(g, window_of(g, oh, ow), include_pad);
+            const std::int64_t out = output_cell(g, n, oh, ow);
+#pragma omp simd
+            for (std::int64_t c = 0; c < g.channels; ++c) each[out + c] = pdy[out + c] / divisor;
+        }
+    });
+    gather(g, output(dx, who), [&]<int N>(std::int64_t out, std::int64_t, std::int64_t, std::int64_t, std::int64_t) {
+        return load<typename Pack<N>::Float>(each + out);
     });
 }
 
