@@ -49,8 +49,9 @@ int v1_limit(const std::string& folder) {
     return processors(first_line(folder + "/cpu.cfs_quota_us"), first_line(folder + "/cpu.cfs_period_us"));
 }
 
-/// The tightest limit from the group at `path` up to the root of the hierarchy. In a container the path may name a group
-/// outside of what is mounted: its missing folders then say nothing, and the root, which is the container's own, counts.
+/// The tightest limit from the group at `path` up to the root of the hierarchy. In a container the path may name a
+/// group outside of what is mounted: its missing folders then say nothing, and the root, which is the container's own,
+/// counts.
 int tightest(const std::string& root, std::string path, int (*limit_of)(const std::string&)) {
     int tight = 0;
     while (true) {

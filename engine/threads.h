@@ -8,9 +8,9 @@ namespace bitloom {
 /// The smaller of the affinity mask's processors and the cgroup's CPU quota (v1 and v2, rounded up); at least 1.
 int default_thread_count();
 
-/// The CPU quota in whole processors, rounded up, of the process described by the text of /proc/self/cgroup, in a cgroup
-/// file system mounted at `mount` (/sys/fs/cgroup). The tightest limit between the process' group and the root counts;
-/// 0 where there is none. Unreadable or malformed files count as no limit.
+/// The CPU quota in whole processors, rounded up, of the process described by the text of /proc/self/cgroup, in a
+/// cgroup file system mounted at `mount` (/sys/fs/cgroup). The tightest limit between the process' group and the root
+/// counts; 0 where there is none. Unreadable or malformed files count as no limit.
 int cgroup_cpu_limit(const std::string& proc_self_cgroup, const std::string& mount);
 
 /// Sets the number of threads of the parallel regions that the calling thread starts; 0 chooses the default.
@@ -19,9 +19,9 @@ void set_threads(int count);
 /// What set_threads chose for the calling thread.
 int thread_count();
 
-/// Makes idle OpenMP threads sleep instead of spin, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT say otherwise. libgomp reads
-/// them when it is loaded, so the program replaces itself once by itself with the variable set. Call it first in main with
-/// main's argv; it returns at once in the second life and where the program cannot be replaced.
+/// Makes idle OpenMP threads sleep instead of spin, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT say otherwise. libgomp
+/// reads them when it is loaded, so the program replaces itself once by itself with the variable set. Call it first in
+/// main with main's argv; it returns at once in the second life and where the program cannot be replaced.
 void ensure_passive_waiting(char** argv);
 
 }  // namespace bitloom

@@ -1,5 +1,5 @@
-// One OpenMP region updates all parameters: their elements, laid end to end, are cut into one run a thread. The rules are
-// elementwise, so the bits do not depend on the cut.
+// One OpenMP region updates all parameters: their elements, laid end to end, are cut into one run a thread. The rules
+// are elementwise, so the bits do not depend on the cut.
 
 #include <omp.h>
 
@@ -43,10 +43,13 @@ void for_each_run(std::span<const OptimRow> rows, const Run& run) {
 template <class Run>
 void for_each_typed_run(std::span<const OptimRow> rows, const Run& run) {
     for (const OptimRow& row : rows)
-        require(row.dtype == DType::f32 || row.dtype == DType::f64, "optimizer: needs f32 or f64, got ", name_of(row.dtype));
+        require(row.dtype == DType::f32 || row.dtype == DType::f64, "optimizer: needs f32 or f64, got ",
+                name_of(row.dtype));
     for_each_run(rows, [&](const OptimRow& row, std::int64_t first, std::int64_t last) {
-        if (row.dtype == DType::f32) run(row, first, last, float{});
-        else run(row, first, last, double{});
+        if (row.dtype == DType::f32)
+            run(row, first, last, float{});
+        else
+            run(row, first, last, double{});
     });
 }
 
@@ -57,7 +60,8 @@ struct Operands {
         : p(static_cast<T*>(row.value) + first),
           g(static_cast<const T*>(row.gradient) + first),
           decay(static_cast<T>(row.weight_decay)) {
-        for (int k = 0; k < OptimRow::max_slots; ++k) s[k] = row.state[k] ? static_cast<T*>(row.state[k]) + first : nullptr;
+        for (int k = 0; k < OptimRow::max_slots; ++k)
+            s[k] = row.state[k] ? static_cast<T*>(row.state[k]) + first : nullptr;
     }
     T* p;
     const T* g;
@@ -99,15 +103,16 @@ void sgd(std::span<const OptimRow> rows, const SgdSettings& settings) {
         if (settings.momentum == 0) {
             sgd_run<SgdForm::plain>(o, n, lr, mu);
         } else if (settings.convention == Convention::pytorch) {
-            settings.nesterov ? sgd_run<SgdForm::pytorch_nesterov>(o, n, lr, mu) : sgd_run<SgdForm::pytorch>(o, n, lr, mu);
+            settings.nesterov ? sgd_run<SgdForm::pytorch_nesterov>(o, n, lr, mu)
+                              : sgd_run<SgdForm::pytorch>(o, n, lr, mu);
         } else {
             settings.nesterov ? sgd_run<SgdForm::keras_nesterov>(o, n, lr, mu) : sgd_run<SgdForm::keras>(o, n, lr, mu);
         }
     });
 }
 
-/// p -= rate m / (sqrt(v) / root_divisor + epsilon); PyTorch divides the root by sqrt(1 - beta2^t), Keras puts that factor
-/// into the rate (without divide_root).
+/// p -= rate m / (sqrt(v) / root_divisor + epsilon); PyTorch divides the root by sqrt(1 - beta2^t), Keras puts that
+/// factor into the rate (without divide_root).
 template <bool amsgrad, bool divide_root, class T>
 void adam_run(const Operands<T>& o, std::int64_t count, const AdamSettings& settings, T rate, T root_divisor) {
     T* __restrict__ p = o.p;
@@ -191,10 +196,12 @@ void rmsprop(std::span<const OptimRow> rows, const RmspropSettings& settings) {
         const Operands<T> o(row, first);
         const T lr = static_cast<T>(row.learning_rate);
         const std::int64_t n = last - first;
-        if (settings.momentum == 0) rmsprop_run<RmspropForm::plain>(o, n, settings, lr);
+        if (settings.momentum == 0)
+            rmsprop_run<RmspropForm::plain>(o, n, settings, lr);
         else if (settings.convention == Convention::pytorch)
             rmsprop_run<RmspropForm::pytorch_momentum>(o, n, settings, lr);
-        else rmsprop_run<RmspropForm::keras_momentum>(o, n, settings, lr);
+        else
+            rmsprop_run<RmspropForm::keras_momentum>(o, n, settings, lr);
     });
 }
 

@@ -105,8 +105,8 @@ void Optimizer::load_state(const std::vector<std::pair<std::string, Tensor>>& st
         loaded[i].steps = static_cast<std::int64_t>(take(path + "/step")->item());
         for (const std::string& name : names) {
             const Tensor& source = *take(path + "/" + name);
-            require(source.shape() == parameter->value.shape(), "optimizer: saved state '", path, "/", name, "' has shape ",
-                    source.shape(), ", the parameter ", parameter->value.shape());
+            require(source.shape() == parameter->value.shape(), "optimizer: saved state '", path, "/", name,
+                    "' has shape ", source.shape(), ", the parameter ", parameter->value.shape());
             Tensor slot = Tensor::empty_like(parameter->value);
             slot.copy_from(source);
             loaded[i].slots.push_back(std::move(slot));

@@ -22,7 +22,7 @@ struct ParameterGroup {
 using NamedParameters = std::vector<std::pair<std::string, Parameter*>>;
 
 class Optimizer {
-   public:
+public:
     virtual ~Optimizer() = default;
     Optimizer(const Optimizer&) = delete;
     Optimizer& operator=(const Optimizer&) = delete;
@@ -42,18 +42,18 @@ class Optimizer {
     double learning_rate() const { return groups_.front().learning_rate; }
     const NamedParameters& parameters() const { return parameters_; }
 
-    /// State tensors by name, "<parameter path>/<slot>" (momentum_buffer, exp_avg, ...), and "<parameter path>/step", an
-    /// f64 of shape [1]: the parameter's own steps. Created at the first step of the parameter. For checkpoints.
+    /// State tensors by name, "<parameter path>/<slot>" (momentum_buffer, exp_avg, ...), and "<parameter path>/step",
+    /// an f64 of shape [1]: the parameter's own steps. Created at the first step of the parameter. For checkpoints.
     std::vector<std::pair<std::string, Tensor>> state() const;
-    /// Restores copies of them and the step count; parameters not named lose their state. Throws Error for unknown names,
-    /// missing slots or other shapes.
+    /// Restores copies of them and the step count; parameters not named lose their state. Throws Error for unknown
+    /// names, missing slots or other shapes.
     void load_state(const std::vector<std::pair<std::string, Tensor>>& state, std::int64_t steps);
     /// Drops the state of all parameters and the step count (a renewed optimizer), or the state of one parameter whose
     /// shape changed.
     void reset();
     void reset(const Parameter& parameter);
 
-   protected:
+protected:
     /// A parameter named twice (shared layers) is updated once. Throws Error for settings out of bounds.
     Optimizer(NamedParameters parameters, ParameterGroup group);
     /// Names of the state slots, each a tensor of the parameter's shape, zero at first.
@@ -63,7 +63,7 @@ class Optimizer {
     /// Whose step count the rows carry: the parameter's own, as PyTorch, or the optimizer's, as Keras.
     virtual Convention convention() const = 0;
 
-   private:
+private:
     struct State {
         std::vector<Tensor> slots;  // empty until the parameter's first step
         std::int64_t steps = 0;
@@ -101,8 +101,8 @@ std::unique_ptr<Optimizer> make_adam(NamedParameters parameters, const AdamOptio
 std::unique_ptr<Optimizer> make_rmsprop(NamedParameters parameters, const RmspropOptions& options);
 
 /// By name: sgd, nesterov, keras-sgd, keras-nesterov, adam, amsgrad, keras-adam, keras-amsgrad, rmsprop, keras-rmsprop.
-/// `momentum` is that of the sgd and nesterov forms; the others take their library's defaults (rho 0.99 for rmsprop, 0.9 for
-/// keras-rmsprop). Throws UsageError for an unknown name.
+/// `momentum` is that of the sgd and nesterov forms; the others take their library's defaults (rho 0.99 for rmsprop,
+/// 0.9 for keras-rmsprop). Throws UsageError for an unknown name.
 std::unique_ptr<Optimizer> make_optimizer(const std::string& name, NamedParameters parameters, double learning_rate,
                                           double weight_decay = 0, double momentum = 0.9);
 const std::vector<std::string>& optimizer_names();

@@ -1,5 +1,5 @@
-// The update rules as they are written in the sources, one element at a time, in the order of PyTorch's operations where
-// the form is PyTorch's.
+// The update rules as they are written in the sources, one element at a time, in the order of PyTorch's operations
+// where the form is PyTorch's.
 
 #include <algorithm>
 #include <cmath>
@@ -10,8 +10,8 @@ namespace bitloom {
 
 namespace {
 
-/// Calls rule(value, gradient with weight decay, state of each slot) for each element of each row; the rule writes through
-/// the references.
+/// Calls rule(value, gradient with weight decay, state of each slot) for each element of each row; the rule writes
+/// through the references.
 template <class MakeRule>
 void for_each_element(std::span<const OptimRow> rows, MakeRule make_rule) {
     for (const OptimRow& row : rows) {
@@ -35,7 +35,8 @@ void for_each_element(std::span<const OptimRow> rows, MakeRule make_rule) {
 void sgd(std::span<const OptimRow> rows, const SgdSettings& settings) {
     for_each_element(rows, [&](const OptimRow& row, auto zero) {
         using T = decltype(zero);
-        return [&, lr = static_cast<T>(row.learning_rate), mu = static_cast<T>(settings.momentum)](T& p, T g, T& v, T&, T&) {
+        return [&, lr = static_cast<T>(row.learning_rate), mu = static_cast<T>(settings.momentum)](T& p, T g, T& v, T&,
+                                                                                                   T&) {
             if (settings.momentum == 0) {
                 p = p - lr * g;
             } else if (settings.convention == Convention::pytorch) {

@@ -23,16 +23,18 @@ double default_epsilon(double given, Convention convention) {
 }
 
 class Sgd final : public Optimizer {
-   public:
+public:
     Sgd(NamedParameters parameters, const SgdOptions& options)
         : Optimizer(std::move(parameters), {options.learning_rate, options.weight_decay}),
           settings_{options.momentum, options.nesterov, options.convention} {
         check_fraction("momentum", options.momentum);
         require(!options.nesterov || options.momentum > 0, "optimizer: Nesterov's form needs a momentum");
     }
-    std::string name() const override { return prefixed(settings_.convention, settings_.nesterov ? "nesterov" : "sgd"); }
+    std::string name() const override {
+        return prefixed(settings_.convention, settings_.nesterov ? "nesterov" : "sgd");
+    }
 
-   protected:
+protected:
     const std::vector<std::string>& slots() const override {
         static const std::vector<std::string> none, momentum{"momentum_buffer"};
         return settings_.momentum == 0 ? none : momentum;
@@ -40,12 +42,12 @@ class Sgd final : public Optimizer {
     void update(const OptimKernels& kernels, std::span<const OptimRow> rows) override { kernels.sgd(rows, settings_); }
     Convention convention() const override { return settings_.convention; }
 
-   private:
+private:
     SgdSettings settings_;
 };
 
 class Adam final : public Optimizer {
-   public:
+public:
     Adam(NamedParameters parameters, const AdamOptions& options)
         : Optimizer(std::move(parameters), {options.learning_rate, options.weight_decay}),
           settings_{options.beta1, options.beta2, default_epsilon(options.epsilon, options.convention), options.amsgrad,
@@ -55,7 +57,7 @@ class Adam final : public Optimizer {
     }
     std::string name() const override { return prefixed(settings_.convention, settings_.amsgrad ? "amsgrad" : "adam"); }
 
-   protected:
+protected:
     const std::vector<std::string>& slots() const override {
         static const std::vector<std::string> plain{"exp_avg", "exp_avg_sq"},
             amsgrad{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
@@ -64,12 +66,12 @@ class Adam final : public Optimizer {
     void update(const OptimKernels& kernels, std::span<const OptimRow> rows) override { kernels.adam(rows, settings_); }
     Convention convention() const override { return settings_.convention; }
 
-   private:
+private:
     AdamSettings settings_;
 };
 
 class Rmsprop final : public Optimizer {
-   public:
+public:
     Rmsprop(NamedParameters parameters, const RmspropOptions& options)
         : Optimizer(std::move(parameters), {options.learning_rate, options.weight_decay}),
           settings_{options.rho, options.momentum, default_epsilon(options.epsilon, options.convention),
@@ -79,15 +81,17 @@ class Rmsprop final : public Optimizer {
     }
     std::string name() const override { return prefixed(settings_.convention, "rmsprop"); }
 
-   protected:
+protected:
     const std::vector<std::string>& slots() const override {
         static const std::vector<std::string> plain{"square_avg"}, momentum{"square_avg", "momentum_buffer"};
         return settings_.momentum == 0 ? plain : momentum;
     }
-    void update(const OptimKernels& kernels, std::span<const OptimRow> rows) override { kernels.rmsprop(rows, settings_); }
+    void update(const OptimKernels& kernels, std::span<const OptimRow> rows) override {
+        kernels.rmsprop(rows, settings_);
+    }
     Convention convention() const override { return settings_.convention; }
 
-   private:
+private:
     RmspropSettings settings_;
 };
 
@@ -104,8 +108,9 @@ std::unique_ptr<Optimizer> make_rmsprop(NamedParameters parameters, const Rmspro
 }
 
 const std::vector<std::string>& optimizer_names() {
-    static const std::vector<std::string> names{"sgd",     "nesterov",   "keras-sgd",     "keras-nesterov", "adam",
-                                                "amsgrad", "keras-adam", "keras-amsgrad", "rmsprop",        "keras-rmsprop"};
+    static const std::vector<std::string> names{"sgd",     "nesterov",     "keras-sgd",  "keras-nesterov",
+                                                "adam",    "amsgrad",      "keras-adam", "keras-amsgrad",
+                                                "rmsprop", "keras-rmsprop"};
     return names;
 }
 

@@ -10,7 +10,8 @@ double EpochRecord::metric(std::string_view name) const {
     if (name == "lr") return learning_rate;
     if (name == "regularization") return regularization;
     const auto found = extra.find(std::string(name));
-    require(found != extra.end(), "no metric '", name, "'; known: loss, accuracy, val_loss, val_accuracy, lr, regularization");
+    require(found != extra.end(), "no metric '", name,
+            "'; known: loss, accuracy, val_loss, val_accuracy, lr, regularization");
     return found->second;
 }
 
@@ -20,12 +21,15 @@ namespace {
 template <class Map>
 const auto& field(const Map& map, const std::string& name) {
     const auto found = map.find(name);
-    require(found != map.end(), "checkpoint: the field '", name, "' is missing; it was written by a run with other settings");
+    require(found != map.end(), "checkpoint: the field '", name,
+            "' is missing; it was written by a run with other settings");
     return found->second;
 }
 }  // namespace
 
-std::int64_t integer_field(const Checkpoint& checkpoint, const std::string& name) { return field(checkpoint.integers, name); }
+std::int64_t integer_field(const Checkpoint& checkpoint, const std::string& name) {
+    return field(checkpoint.integers, name);
+}
 const std::vector<double>& doubles_field(const Checkpoint& checkpoint, const std::string& name) {
     return field(checkpoint.doubles, name);
 }
@@ -34,6 +38,8 @@ double double_field(const Checkpoint& checkpoint, const std::string& name) {
     require(values.size() == 1, "checkpoint: the field '", name, "' holds ", values.size(), " numbers, not one");
     return values[0];
 }
-const std::string& string_field(const Checkpoint& checkpoint, const std::string& name) { return field(checkpoint.strings, name); }
+const std::string& string_field(const Checkpoint& checkpoint, const std::string& name) {
+    return field(checkpoint.strings, name);
+}
 
 }  // namespace bitloom

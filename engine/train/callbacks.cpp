@@ -33,7 +33,9 @@ bool BestValue::update(double value) {
 
 // LearningRateSchedule
 
-void LearningRateSchedule::on_load(Trainer& trainer) { require_validation(trainer, "the schedule", schedule_->watches()); }
+void LearningRateSchedule::on_load(Trainer& trainer) {
+    require_validation(trainer, "the schedule", schedule_->watches());
+}
 
 void LearningRateSchedule::before_epoch(Trainer& trainer) {
     Optimizer& optimizer = trainer.optimizer();
@@ -64,8 +66,10 @@ EarlyStopping::EarlyStopping(EarlyStoppingOptions options)
 void EarlyStopping::on_load(Trainer& trainer) { require_validation(trainer, "early stopping", options_.metric); }
 
 void EarlyStopping::after_epoch(Trainer& trainer) {
-    if (best_.update(trainer.record().metric(options_.metric))) wait_ = 0;
-    else ++wait_;
+    if (best_.update(trainer.record().metric(options_.metric)))
+        wait_ = 0;
+    else
+        ++wait_;
     if (wait_ > 0 && wait_ >= options_.patience)
         trainer.request_stop(cat(options_.metric, " has not improved for ", wait_, wait_ == 1 ? " epoch" : " epochs"));
 }

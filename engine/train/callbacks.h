@@ -26,7 +26,7 @@ struct BestValue {
 
 /// Sets the optimizer's learning rate (all groups) before each epoch, and after it where the schedule watches a metric.
 class LearningRateSchedule final : public Callback {
-   public:
+public:
     explicit LearningRateSchedule(std::unique_ptr<Schedule> schedule) : schedule_(std::move(schedule)) {}
     std::string name() const override { return "schedule"; }
     void on_load(Trainer& trainer) override;
@@ -35,7 +35,7 @@ class LearningRateSchedule final : public Callback {
     void save(Checkpoint& checkpoint) const override;
     void load(const Checkpoint& checkpoint) override;
 
-   private:
+private:
     std::unique_ptr<Schedule> schedule_;
 };
 
@@ -46,7 +46,7 @@ struct EarlyStoppingOptions {
 };
 /// Ends the training; the weights stay those of the last epoch (ModelCheckpoint::best keeps the best ones in a file).
 class EarlyStopping final : public Callback {
-   public:
+public:
     explicit EarlyStopping(EarlyStoppingOptions options);
     std::string name() const override { return "early_stopping"; }
     void on_load(Trainer& trainer) override;
@@ -54,7 +54,7 @@ class EarlyStopping final : public Callback {
     void save(Checkpoint& checkpoint) const override;
     void load(const Checkpoint& checkpoint) override;
 
-   private:
+private:
     EarlyStoppingOptions options_;
     BestValue best_;
     std::int64_t wait_ = 0;
@@ -62,7 +62,7 @@ class EarlyStopping final : public Callback {
 
 /// Saves parameters and buffers at the end of epochs, for use (Trainer's own checkpoint is the one to resume from).
 class ModelCheckpoint final : public Callback {
-   public:
+public:
     /// Whenever the metric is strictly better than ever before.
     static std::unique_ptr<ModelCheckpoint> best(std::string path, const std::string& metric = "val_loss");
     /// Every epoch.
@@ -73,23 +73,25 @@ class ModelCheckpoint final : public Callback {
     void save(Checkpoint& checkpoint) const override;
     void load(const Checkpoint& checkpoint) override;
 
-   private:
-    ModelCheckpoint(std::string path, std::unique_ptr<BestValue> best) : path_(std::move(path)), best_(std::move(best)) {}
+private:
+    ModelCheckpoint(std::string path, std::unique_ptr<BestValue> best)
+        : path_(std::move(path)), best_(std::move(best)) {}
     std::string path_;
     std::unique_ptr<BestValue> best_;
 };
 
-/// history_dict.csv (svhn-qkeras.md, section 6): one row an epoch, written as it ends. Numbers are the shortest that read
-/// back exactly; a missing validation value is empty. A resumed run first cuts the file back to the epochs it resumes from.
+/// history_dict.csv (svhn-qkeras.md, section 6): one row an epoch, written as it ends. Numbers are the shortest that
+/// read back exactly; a missing validation value is empty. A resumed run first cuts the file back to the epochs it
+/// resumes from.
 class CsvHistory final : public Callback {
-   public:
+public:
     explicit CsvHistory(std::string path,
                         std::vector<std::string> columns = {"loss", "accuracy", "val_loss", "val_accuracy", "lr"});
     std::string name() const override { return "csv"; }
     void on_load(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
 
-   private:
+private:
     std::string row(const EpochRecord& record) const;
     std::string path_;
     std::vector<std::string> columns_;
@@ -97,7 +99,7 @@ class CsvHistory final : public Callback {
 
 /// On a terminal one line on stderr, refreshed, with rate and remaining time; elsewhere one line an epoch.
 class ProgressBar final : public Callback {
-   public:
+public:
     /// `label` starts each line (a fold's name).
     explicit ProgressBar(std::string label = {});
     std::string name() const override { return "progress"; }
@@ -106,7 +108,7 @@ class ProgressBar final : public Callback {
     void after_step(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
 
-   private:
+private:
     using Clock = std::chrono::steady_clock;
     void start(const Trainer& trainer);
     void show(const std::string& line, bool last);

@@ -29,7 +29,8 @@ std::int64_t argmax(const T* z, std::int64_t n) {
     return best;
 }
 
-/// How many entries come before `label` in descending order, of equal ones the lower index first. A NaN comes before all.
+/// How many entries come before `label` in descending order, of equal ones the lower index first. A NaN comes before
+/// all.
 template <class T>
 std::int64_t rank_of(const T* z, std::int64_t n, std::int64_t label) {
     std::int64_t rank = 0;
@@ -50,7 +51,8 @@ double log_sum_exp(const T* z, std::int64_t n) {
 }
 
 double ratio(std::int64_t part, std::int64_t whole) {
-    return whole == 0 ? std::numeric_limits<double>::quiet_NaN() : static_cast<double>(part) / static_cast<double>(whole);
+    return whole == 0 ? std::numeric_limits<double>::quiet_NaN()
+                      : static_cast<double>(part) / static_cast<double>(whole);
 }
 
 }  // namespace

@@ -8,13 +8,13 @@
 
 namespace bitloom {
 
-/// Rows of `logits` [B, classes] (f32 or f64, any device) whose largest entry is at the label, i32 [B]. Of equal entries the
-/// first counts; a NaN counts as the largest, as in NumPy. Throws Error where the shapes disagree.
+/// Rows of `logits` [B, classes] (f32 or f64, any device) whose largest entry is at the label, i32 [B]. Of equal
+/// entries the first counts; a NaN counts as the largest, as in NumPy. Throws Error where the shapes disagree.
 std::int64_t count_correct(const Tensor& logits, const Tensor& labels);
 
 /// Sums over any number of batches.
 class ClassificationMetrics {
-   public:
+public:
     /// Adds a batch: logits [B, classes] (f32 or f64), labels i32 [B], any device. The first batch sets the number of
     /// classes. Throws Error for shapes that disagree and labels outside [0, classes).
     void add(const Tensor& logits, const Tensor& labels);
@@ -35,12 +35,13 @@ class ClassificationMetrics {
     std::int64_t confusion(int label, int predicted) const;
     std::int64_t label_count(int label) const;          ///< samples of the class
     std::int64_t predicted_count(int predicted) const;  ///< samples predicted as the class
-    /// Fraction of the class' samples that were predicted right (the accuracy of the class); NaN for a class without samples.
+    /// Fraction of the class' samples that were predicted right (the accuracy of the class); NaN for a class without
+    /// samples.
     double recall(int label) const;
     /// Fraction right among the samples predicted as the class; NaN where none was.
     double precision(int predicted) const;
 
-   private:
+private:
     int classes_ = 0;
     std::int64_t count_ = 0;
     double cross_entropy_sum_ = 0;

@@ -44,8 +44,10 @@ void ProgressBar::start(const Trainer& trainer) {
 
 void ProgressBar::show(const std::string& line, bool last) {
     // "\x1b[K" clears what a longer line before it left.
-    if (terminal_) std::fprintf(stderr, "\r%s%s\x1b[K%s", label_.c_str(), line.c_str(), last ? "\n" : "");
-    else std::fprintf(stderr, "%s%s\n", label_.c_str(), line.c_str());
+    if (terminal_)
+        std::fprintf(stderr, "\r%s%s\x1b[K%s", label_.c_str(), line.c_str(), last ? "\n" : "");
+    else
+        std::fprintf(stderr, "%s%s\n", label_.c_str(), line.c_str());
     std::fflush(stderr);
 }
 
@@ -59,11 +61,13 @@ void ProgressBar::after_step(Trainer& trainer) {
     shown_ = now;
     const TrainState& state = trainer.state();
     const double seconds = std::max(seconds_since(begin_), 1e-9);
-    const double left = seconds / static_cast<double>(state.batch - first_batch_) * static_cast<double>(trainer.batches() - state.batch);
+    const double left = seconds / static_cast<double>(state.batch - first_batch_) *
+                        static_cast<double>(trainer.batches() - state.batch);
     show(format("epoch %ld/%ld  batch %ld/%ld  loss %.4f  accuracy %.2f %%  %.0f images/s  %s left",
-                static_cast<long>(state.epoch + 1), static_cast<long>(trainer.options().epochs), static_cast<long>(state.batch),
-                static_cast<long>(trainer.batches()), trainer.running_loss(), 100 * trainer.running_accuracy(),
-                static_cast<double>(state.samples - first_sample_) / seconds, clock_text(left).c_str()),
+                static_cast<long>(state.epoch + 1), static_cast<long>(trainer.options().epochs),
+                static_cast<long>(state.batch), static_cast<long>(trainer.batches()), trainer.running_loss(),
+                100 * trainer.running_accuracy(), static_cast<double>(state.samples - first_sample_) / seconds,
+                clock_text(left).c_str()),
          false);
 }
 
@@ -72,7 +76,8 @@ void ProgressBar::after_epoch(Trainer& trainer) {
     std::string line = format("epoch %ld/%ld  loss %.4f  accuracy %.2f %%", static_cast<long>(record.epoch + 1),
                               static_cast<long>(trainer.options().epochs), record.loss, 100 * record.accuracy);
     if (trainer.has_validation())
-        line += format("  val_loss %.4f  val_accuracy %.2f %%", record.validation_loss, 100 * record.validation_accuracy);
+        line +=
+            format("  val_loss %.4f  val_accuracy %.2f %%", record.validation_loss, 100 * record.validation_accuracy);
     line += format("  lr %g  %s", record.learning_rate, clock_text(seconds_since(begin_)).c_str());
     show(line, true);
 }

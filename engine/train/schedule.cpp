@@ -15,16 +15,16 @@ namespace bitloom {
 namespace {
 
 class Constant final : public Schedule {
-   public:
+public:
     explicit Constant(double rate) : rate_(rate) {}
     double before_epoch(std::int64_t, double) override { return rate_; }
 
-   private:
+private:
     double rate_;
 };
 
 class MultiStep final : public Schedule {
-   public:
+public:
     MultiStep(double rate, std::vector<std::int64_t> epochs, double factor)
         : rate_(rate), epochs_(std::move(epochs)), factor_(factor) {}
     double before_epoch(std::int64_t epoch, double) override {
@@ -34,14 +34,14 @@ class MultiStep final : public Schedule {
         return rate;
     }
 
-   private:
+private:
     double rate_;
     std::vector<std::int64_t> epochs_;
     double factor_;
 };
 
 class Every final : public Schedule {
-   public:
+public:
     Every(double rate, std::int64_t period, double factor) : rate_(rate), period_(period), factor_(factor) {}
     double before_epoch(std::int64_t epoch, double) override {
         double rate = rate_;
@@ -49,29 +49,30 @@ class Every final : public Schedule {
         return rate;
     }
 
-   private:
+private:
     double rate_;
     std::int64_t period_;
     double factor_;
 };
 
 class Cosine final : public Schedule {
-   public:
+public:
     Cosine(double rate, std::int64_t first, std::int64_t epochs, double minimum)
         : rate_(rate), first_(first), epochs_(epochs), minimum_(minimum) {}
     double before_epoch(std::int64_t epoch, double) override {
-        const double part = static_cast<double>(std::clamp<std::int64_t>(epoch - first_, 0, epochs_)) / static_cast<double>(epochs_);
+        const double part =
+            static_cast<double>(std::clamp<std::int64_t>(epoch - first_, 0, epochs_)) / static_cast<double>(epochs_);
         return minimum_ + (rate_ - minimum_) / 2 * (1 + std::cos(std::numbers::pi * part));
     }
 
-   private:
+private:
     double rate_;
     std::int64_t first_, epochs_;
     double minimum_;
 };
 
 class Plateau final : public Schedule {
-   public:
+public:
     Plateau(double rate, PlateauOptions options)
         : rate_(rate),
           options_(std::move(options)),
@@ -101,13 +102,14 @@ class Plateau final : public Schedule {
         return {best_, static_cast<double>(wait_), static_cast<double>(cooldown_)};
     }
     void load_state(const std::vector<double>& state) override {
-        require(state.size() == 3, "schedule: the saved state has ", state.size(), " numbers, a plateau schedule has 3");
+        require(state.size() == 3, "schedule: the saved state has ", state.size(),
+                " numbers, a plateau schedule has 3");
         best_ = state[0];
         wait_ = static_cast<std::int64_t>(state[1]);
         cooldown_ = static_cast<std::int64_t>(state[2]);
     }
 
-   private:
+private:
     double rate_;
     PlateauOptions options_;
     bool larger_;
@@ -116,7 +118,7 @@ class Plateau final : public Schedule {
 };
 
 class WarmUp final : public Schedule {
-   public:
+public:
     WarmUp(double rate, std::int64_t epochs, std::unique_ptr<Schedule> inner)
         : rate_(rate), epochs_(epochs), inner_(std::move(inner)) {}
     std::string watches() const override { return inner_->watches(); }
@@ -139,7 +141,7 @@ class WarmUp final : public Schedule {
         inner_->load_state({state.begin(), state.end() - 1});
     }
 
-   private:
+private:
     double rate_;
     std::int64_t epochs_;
     std::unique_ptr<Schedule> inner_;
@@ -180,8 +182,8 @@ T number_in(std::string_view whole, std::string_view what, std::string_view text
 
 constexpr std::int64_t most_epochs = 1'000'000'000;
 
-std::unique_ptr<Schedule> parse_cosine(std::string_view whole, std::string_view arguments, double rate, std::int64_t first,
-                                       std::int64_t epochs) {
+std::unique_ptr<Schedule> parse_cosine(std::string_view whole, std::string_view arguments, double rate,
+                                       std::int64_t first, std::int64_t epochs) {
     double minimum = 0;
     if (!arguments.empty()) {
         const auto equals = arguments.find('=');
@@ -199,13 +201,21 @@ std::unique_ptr<Schedule> parse_plateau(std::string_view whole, std::string_view
             const auto equals = part.find('=');
             if (equals == std::string_view::npos) refuse(whole, cat("'", part, "' is not KEY=VALUE"));
             const std::string_view key = part.substr(0, equals), value = part.substr(equals + 1);
-            if (key == "metric") options.metric = value;
-            else if (key == "factor") options.factor = number_in<double>(whole, key, value, 0, 1);
-            else if (key == "patience") options.patience = number_in<std::int64_t>(whole, key, value, 0, most_epochs);
-            else if (key == "min_delta") options.min_delta = number_in<double>(whole, key, value, 0, 1e300);
-            else if (key == "cooldown") options.cooldown = number_in<std::int64_t>(whole, key, value, 0, most_epochs);
-            else if (key == "min_lr") options.min_lr = number_in<double>(whole, key, value, 0, 1e300);
-            else refuse(whole, cat("plateau knows metric, factor, patience, min_delta, cooldown and min_lr, not '", key, "'"));
+            if (key == "metric")
+                options.metric = value;
+            else if (key == "factor")
+                options.factor = number_in<double>(whole, key, value, 0, 1);
+            else if (key == "patience")
+                options.patience = number_in<std::int64_t>(whole, key, value, 0, most_epochs);
+            else if (key == "min_delta")
+                options.min_delta = number_in<double>(whole, key, value, 0, 1e300);
+            else if (key == "cooldown")
+                options.cooldown = number_in<std::int64_t>(whole, key, value, 0, most_epochs);
+            else if (key == "min_lr")
+                options.min_lr = number_in<double>(whole, key, value, 0, 1e300);
+            else
+                refuse(whole,
+                       cat("plateau knows metric, factor, patience, min_delta, cooldown and min_lr, not '", key, "'"));
         }
     }
     return plateau_schedule(rate, options);
@@ -235,7 +245,8 @@ std::unique_ptr<Schedule> parse_schedule(std::string_view text, double rate, std
     if (rest.starts_with(prefix)) {
         const std::size_t plus = rest.find('+');
         if (plus == std::string_view::npos) refuse(text, "a warm-up is written warmup:EPOCHS+SCHEDULE");
-        warm_up = number_in<std::int64_t>(text, "warm-up", rest.substr(prefix.size(), plus - prefix.size()), 1, most_epochs);
+        warm_up =
+            number_in<std::int64_t>(text, "warm-up", rest.substr(prefix.size(), plus - prefix.size()), 1, most_epochs);
         rest.remove_prefix(plus + 1);
     }
     const std::vector<std::string_view> parts = split(rest, ':');

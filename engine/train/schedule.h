@@ -10,7 +10,7 @@
 namespace bitloom {
 
 class Schedule {
-   public:
+public:
     virtual ~Schedule() = default;
     /// The rate of an epoch, given the rate in force before it.
     virtual double before_epoch(std::int64_t epoch, double current) = 0;
@@ -47,9 +47,9 @@ std::unique_ptr<Schedule> plateau_schedule(double rate, const PlateauOptions& op
 std::unique_ptr<Schedule> warm_up_schedule(double rate, std::int64_t epochs, std::unique_ptr<Schedule> inner);
 
 /// Parses "constant", "step:30,60:0.1" (epochs, factor; the factor may be left out: 0.1), "every:30:0.1",
-/// "cosine[:min_lr=1e-5]", "plateau[:metric=val_loss,factor=0.1,patience=5,min_delta=1e-4,cooldown=2,min_lr=1e-6]", each
-/// optionally behind "warmup:5+". The epochs of steps count from the start of training; the cosine spans the epochs after
-/// the warm-up. `rate` is the initial rate, `epochs` the length of the run. Throws UsageError.
+/// "cosine[:min_lr=1e-5]", "plateau[:metric=val_loss,factor=0.1,patience=5,min_delta=1e-4,cooldown=2,min_lr=1e-6]",
+/// each optionally behind "warmup:5+". The epochs of steps count from the start of training; the cosine spans the
+/// epochs after the warm-up. `rate` is the initial rate, `epochs` the length of the run. Throws UsageError.
 std::unique_ptr<Schedule> parse_schedule(std::string_view text, double rate, std::int64_t epochs);
 
 }  // namespace bitloom

@@ -31,7 +31,8 @@ Var add_scalars(Tape& tape, const Var& a, const Var& b) {
 Trainer::Trainer(Module& model, Optimizer& optimizer, LossFunction loss, TrainerOptions options)
     : model_(model), optimizer_(optimizer), loss_(std::move(loss)), options_(std::move(options)) {
     require(options_.epochs >= 0, "training: the number of epochs is ", options_.epochs);
-    require(options_.checkpoint_every_steps >= 0, "training: checkpoint every ", options_.checkpoint_every_steps, " steps");
+    require(options_.checkpoint_every_steps >= 0, "training: checkpoint every ", options_.checkpoint_every_steps,
+            " steps");
 }
 
 void Trainer::add(std::shared_ptr<Callback> callback) {
@@ -49,7 +50,8 @@ TrainResult Trainer::fit(Loader& train, Loader* validation) {
     Tape tape;
     for (const auto& callback : callbacks_) callback->on_load(*this);
     while (state_.epoch < options_.epochs && state_.stop_reason.empty()) {
-        // A checkpoint lies before before_epoch or behind the first batch: that event runs once an epoch, resumed or not.
+        // A checkpoint lies before before_epoch or behind the first batch: that event runs once an epoch, resumed or
+        // not.
         bool interrupted = stop_signalled();
         if (!interrupted) {
             if (state_.batch == 0) begin_epoch();

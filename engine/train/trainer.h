@@ -1,5 +1,6 @@
 #pragma once
-// Trainer: the loop over epochs and steps, with evaluation, callbacks, and checkpoints from which a run resumes to the bit.
+// Trainer: the loop over epochs and steps, with evaluation, callbacks, and checkpoints from which a run resumes to the
+// bit.
 
 #include <atomic>
 #include <cstdint>
@@ -23,26 +24,26 @@ using LossTerm = std::function<Var(Context& context)>;
 
 struct TrainerOptions {
     std::int64_t epochs = 1;
-    std::uint64_t seed = 1;                    ///< of Context::seed: dropout, stochastic rounding
-    std::string checkpoint;                    ///< file to resume from; empty: none is written
-    std::int64_t checkpoint_every_steps = 0;   ///< besides at the end of each epoch; 0: only there
-    const std::atomic<bool>* stop = nullptr;   ///< when it becomes true: write a checkpoint and return (signals.h)
-    bool average_by_sample = true;             ///< false: training loss and accuracy are plain means of the batches' values
-    std::string model_description;             ///< JSON, goes into checkpoints as Checkpoint::model
-    std::string configuration;                 ///< JSON, goes into checkpoints as Checkpoint::config
+    std::uint64_t seed = 1;                   ///< of Context::seed: dropout, stochastic rounding
+    std::string checkpoint{};                 ///< file to resume from; empty: none is written
+    std::int64_t checkpoint_every_steps = 0;  ///< besides at the end of each epoch; 0: only there
+    const std::atomic<bool>* stop = nullptr;  ///< when it becomes true: write a checkpoint and return (signals.h)
+    bool average_by_sample = true;    ///< false: training loss and accuracy are plain means of the batches' values
+    std::string model_description{};  ///< JSON, goes into checkpoints as Checkpoint::model
+    std::string configuration{};      ///< JSON, goes into checkpoints as Checkpoint::config
 };
 
 /// Where a run stands. Saved with each checkpoint.
 struct TrainState {
-    std::int64_t epoch = 0;  ///< from 0
-    std::int64_t batch = 0;  ///< batches of this epoch done
+    std::int64_t epoch = 0;    ///< from 0
+    std::int64_t batch = 0;    ///< batches of this epoch done
     std::int64_t samples = 0;  ///< of this epoch done
-    std::int64_t step = 0;   ///< optimizer steps done
-    double loss_sum = 0;     ///< of this epoch, weighted as TrainerOptions::average_by_sample says
+    std::int64_t step = 0;     ///< optimizer steps done
+    double loss_sum = 0;       ///< of this epoch, weighted as TrainerOptions::average_by_sample says
     double correct_sum = 0;
     double weight_sum = 0;
-    double regularization = 0;   ///< of the last batch
-    std::string stop_reason;     ///< not empty: a callback ended the training
+    double regularization = 0;  ///< of the last batch
+    std::string stop_reason;    ///< not empty: a callback ended the training
 };
 
 struct TrainResult {
@@ -53,7 +54,7 @@ struct TrainResult {
 
 /// Model, optimizer and loaders outlive the trainer.
 class Trainer {
-   public:
+public:
     Trainer(Module& model, Optimizer& optimizer, LossFunction loss, TrainerOptions options);
 
     /// Callbacks run in the order added. Throws Error for a name that is taken.
@@ -61,13 +62,14 @@ class Trainer {
     void add_loss_term(LossTerm term) { terms_.push_back(std::move(term)); }
 
     /// Continues from a checkpoint of this trainer: model, optimizer, callbacks, history, position. Call it after all
-    /// callbacks were added and before fit. Throws Error in one line for a checkpoint of another model, seed or optimizer,
-    /// or one that holds only weights.
+    /// callbacks were added and before fit. Throws Error in one line for a checkpoint of another model, seed or
+    /// optimizer, or one that holds only weights.
     void resume(const std::string& path);
-    /// Trains from the current position to the last epoch. A step: before_forward, forward, loss, backward, after_backward,
-    /// optimizer step and projections, after_step; the gradients of the optimizer's parameters are then dropped. At the end of an epoch: before_evaluate_or_save, validation, after_epoch,
-    /// checkpoint. Throws Error naming epoch and step where the loss is not finite, before any weight has changed; the last
-    /// checkpoint then stands.
+    /// Trains from the current position to the last epoch. A step: before_forward, forward, loss, backward,
+    /// after_backward, optimizer step and projections, after_step; the gradients of the optimizer's parameters are then
+    /// dropped. At the end of an epoch: before_evaluate_or_save, validation, after_epoch, checkpoint. Throws Error
+    /// naming epoch and step where the loss is not finite, before any weight has changed; the last checkpoint then
+    /// stands.
     TrainResult fit(Loader& train, Loader* validation = nullptr);
 
     // For callbacks.
@@ -94,7 +96,7 @@ class Trainer {
     /// Everything, as the trainer's own checkpoints hold it.
     Checkpoint checkpoint();
 
-   private:
+private:
     void begin_epoch();
     bool run_steps(Loader& train, Tape& tape);
     void run_step(const Batch& batch, Tape& tape);
@@ -120,8 +122,8 @@ class Trainer {
     bool saved_ = false;           // the checkpoint file holds the present state
 };
 
-/// An optimizer's state, step count and learning rates in a checkpoint, under `prefix` (a scheme with optimizers of its own
-/// saves them from its callback). The empty prefix is the trainer's.
+/// An optimizer's state, step count and learning rates in a checkpoint, under `prefix` (a scheme with optimizers of its
+/// own saves them from its callback). The empty prefix is the trainer's.
 void save_optimizer(const Optimizer& optimizer, Checkpoint& checkpoint, const std::string& prefix = "");
 void load_optimizer(Optimizer& optimizer, const Checkpoint& checkpoint, const std::string& prefix = "");
 

@@ -13,7 +13,7 @@ namespace {
 
 struct Column {
     const char* name;
-    double EpochRecord::* field;
+    double EpochRecord::*field;
 };
 constexpr Column columns[] = {{"loss", &EpochRecord::loss},
                               {"accuracy", &EpochRecord::accuracy},
@@ -30,7 +30,8 @@ void save_records(const std::vector<EpochRecord>& records, const std::string& pr
     for (const EpochRecord& record : records)
         for (const auto& [name, value] : record.extra) extras.insert(name);
     for (const Column& column : columns)
-        for (const EpochRecord& record : records) checkpoint.doubles[prefix + column.name].push_back(record.*column.field);
+        for (const EpochRecord& record : records)
+            checkpoint.doubles[prefix + column.name].push_back(record.*column.field);
     for (const std::string& name : extras) {
         std::vector<double>& values = checkpoint.doubles[prefix + extra_prefix + name];
         for (const EpochRecord& record : records) {
@@ -47,7 +48,8 @@ std::vector<EpochRecord> load_records(const Checkpoint& checkpoint, const std::s
     for (std::size_t i = 0; i < records.size(); ++i) records[i].epoch = first + static_cast<std::int64_t>(i);
     const auto column_of = [&](const std::string& name) -> const std::vector<double>& {
         const std::vector<double>& values = doubles_field(checkpoint, name);
-        require(values.size() == records.size(), "checkpoint: '", name, "' has ", values.size(), " epochs of ", records.size());
+        require(values.size() == records.size(), "checkpoint: '", name, "' has ", values.size(), " epochs of ",
+                records.size());
         return values;
     };
     for (const Column& column : columns) {
@@ -55,7 +57,8 @@ std::vector<EpochRecord> load_records(const Checkpoint& checkpoint, const std::s
         for (std::size_t i = 0; i < records.size(); ++i) records[i].*column.field = values[i];
     }
     const std::string extras = prefix + extra_prefix;
-    for (auto it = checkpoint.doubles.lower_bound(extras); it != checkpoint.doubles.end() && it->first.starts_with(extras); ++it) {
+    for (auto it = checkpoint.doubles.lower_bound(extras);
+         it != checkpoint.doubles.end() && it->first.starts_with(extras); ++it) {
         const std::vector<double>& values = column_of(it->first);
         for (std::size_t i = 0; i < records.size(); ++i)
             if (!std::isnan(values[i])) records[i].extra[it->first.substr(extras.size())] = values[i];
@@ -67,7 +70,8 @@ std::vector<EpochRecord> load_records(const Checkpoint& checkpoint, const std::s
 
 void save_optimizer(const Optimizer& optimizer, Checkpoint& checkpoint, const std::string& prefix) {
     for (const auto& [name, tensor] : optimizer.state())
-        checkpoint.optimizer.emplace_back(prefix + name, tensor.device() == cpu_device ? tensor.clone() : tensor.to(cpu_device));
+        checkpoint.optimizer.emplace_back(prefix + name,
+                                          tensor.device() == cpu_device ? tensor.clone() : tensor.to(cpu_device));
     checkpoint.integers[prefix + "optimizer.steps"] = optimizer.steps();
     checkpoint.strings[prefix + "optimizer.name"] = optimizer.name();
     std::vector<double>& rates = checkpoint.doubles[prefix + "optimizer.learning_rates"];
@@ -107,7 +111,8 @@ Checkpoint Trainer::checkpoint() {
     checkpoint.integers["trainer.step"] = state_.step;
     checkpoint.integers["trainer.batches"] = batches_;
     checkpoint.integers["trainer.seed"] = static_cast<std::int64_t>(options_.seed);
-    checkpoint.doubles["trainer.sums"] = {state_.loss_sum, state_.correct_sum, state_.weight_sum, state_.regularization};
+    checkpoint.doubles["trainer.sums"] = {state_.loss_sum, state_.correct_sum, state_.weight_sum,
+                                          state_.regularization};
     if (!state_.stop_reason.empty()) checkpoint.strings["trainer.stop_reason"] = state_.stop_reason;
     save_records(history_, "history.", checkpoint);
     save_records({record_}, "record.", checkpoint);

@@ -1,6 +1,5 @@
-// The update rules: against PyTorch in double, against steps computed by hand for the Keras forms, kernels against kernels.
-
-#include "engine/optim/optimizer.h"
+// The update rules: against PyTorch in double, against steps computed by hand for the Keras forms, kernels against
+// kernels.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,6 +7,7 @@
 #include <cmath>
 #include <functional>
 
+#include "engine/optim/optimizer.h"
 #include "engine/random.h"
 
 namespace bitloom {
@@ -64,20 +64,26 @@ std::vector<PytorchCase> pytorch_cases() {
         return [o](NamedParameters p) { return make_rmsprop(std::move(p), o); };
     };
     return {
-        {"sgd", sgd({.learning_rate = 0.1}),
+        {"sgd",
+         sgd({.learning_rate = 0.1}),
          {0.3716885759568394, -0.016867773020974534, 0.04131591511440339, 1.4233744156971877}},
-        {"sgd_momentum", sgd({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-2}),
+        {"sgd_momentum",
+         sgd({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-2}),
          {0.15547392008375796, 0.4784258988598226, 0.02384946730956172, 0.4668648133641309}},
-        {"nesterov", sgd({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-2, .nesterov = true}),
+        {"nesterov",
+         sgd({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-2, .nesterov = true}),
          {0.08057408299329354, 0.62441637226849, 0.019406192254072016, 0.1274448627347831}},
-        {"adam", adam({.learning_rate = 0.01}),
+        {"adam",
+         adam({.learning_rate = 0.01}),
          {0.47643448280038386, -0.25553650031693853, 0.0026109956143026236, 1.9781683164958497}},
         {"adam_decay",
          adam({.learning_rate = 0.01, .beta1 = 0.8, .beta2 = 0.99, .epsilon = 1e-6, .weight_decay = 0.05}),
          {0.46405594835172514, -0.2560051509856523, 0.003099846754074517, 1.9756643390428854}},
-        {"amsgrad", adam({.learning_rate = 0.01, .amsgrad = true}),
+        {"amsgrad",
+         adam({.learning_rate = 0.01, .amsgrad = true}),
          {0.4764345257151517, -0.25553650031693853, 0.0026109956143026236, 1.9781683164958497}},
-        {"rmsprop", rms({.learning_rate = 0.01, .rho = 0.99}),
+        {"rmsprop",
+         rms({.learning_rate = 0.01, .rho = 0.99}),
          {0.37088712872765706, -0.04759706306294712, -0.004961091480283302, 1.8703344442400875}},
         {"rmsprop_momentum",
          rms({.learning_rate = 0.01, .rho = 0.9, .momentum = 0.5, .weight_decay = 0.05, .epsilon = 1e-7}),
@@ -141,8 +147,9 @@ TEST(Optimizer, KerasAdamAndAmsgradByHand) {
     const double rate2 = lr * std::sqrt(0.75) / 0.75;
     for (const bool amsgrad : {false, true}) {
         const auto make = [amsgrad](NamedParameters p) {
-            return make_adam(std::move(p), {.beta1 = 0.5, .beta2 = 0.5, .epsilon = 1.0, .amsgrad = amsgrad,
-                                            .convention = Convention::keras});
+            return make_adam(
+                std::move(p),
+                {.beta1 = 0.5, .beta2 = 0.5, .epsilon = 1.0, .amsgrad = amsgrad, .convention = Convention::keras});
         };
         const double second = first - rate2 * 0.5 / (std::sqrt(amsgrad ? 2.0 : 1.0) + 1.0);
         for (const Device device : {reference_device, cpu_device})
@@ -166,7 +173,9 @@ TEST(Optimizer, KerasRmspropByHand) {
 TEST(Optimizer, EpsilonDefaultsToTheConventions) {
     // v is so small that epsilon decides: g = 1e-8, one step of Adam: m / (|g| + eps) scaled by the corrections.
     const auto step = [](Convention convention) {
-        const auto make = [convention](NamedParameters p) { return make_adam(std::move(p), {.convention = convention}); };
+        const auto make = [convention](NamedParameters p) {
+            return make_adam(std::move(p), {.convention = convention});
+        };
         return 1.0 - trajectory(make, reference_device, 1.0, {1e-8}, {1.0})[0];
     };
     EXPECT_NEAR(step(Convention::pytorch), 1e-8 / (1e-8 + 1e-8), 1e-9);
@@ -197,7 +206,8 @@ std::vector<std::vector<float>> odd_sizes(const std::string& name, Device device
 }
 
 TEST(Optimizer, CpuKernelsEqualReferenceKernelsBitForBit) {
-    for (const std::string& name : optimizer_names()) EXPECT_EQ(odd_sizes(name, cpu_device), odd_sizes(name, reference_device)) << name;
+    for (const std::string& name : optimizer_names())
+        EXPECT_EQ(odd_sizes(name, cpu_device), odd_sizes(name, reference_device)) << name;
 }
 
 TEST(Optimizer, FrozenAndUnreachedParametersStay) {
@@ -289,7 +299,8 @@ TEST(Optimizer, RefusesForeignState) {
     EXPECT_THAT([&] { smaller->load_state(adam->state(), 1); }, ThrowsMessage<Error>(HasSubstr("has shape [2]")));
     auto renamed = sgd->state();
     for (auto& [name, tensor] : renamed) name = "q" + name;
-    EXPECT_THAT([&] { sgd->load_state(renamed, 1); }, ThrowsMessage<Error>(HasSubstr("no use for the saved state 'qp0/")));
+    EXPECT_THAT([&] { sgd->load_state(renamed, 1); },
+                ThrowsMessage<Error>(HasSubstr("no use for the saved state 'qp0/")));
 }
 
 TEST(Optimizer, ResetForgets) {
@@ -312,7 +323,8 @@ TEST(Optimizer, ResetForgets) {
 
 TEST(Optimizer, SaysWhatIsWrong) {
     Leaves leaves({f64({1, 2})});
-    EXPECT_THAT([&] { make_optimizer("lion", leaves.named, 0.1); }, ThrowsMessage<UsageError>(HasSubstr("known: sgd, nesterov")));
+    EXPECT_THAT([&] { make_optimizer("lion", leaves.named, 0.1); },
+                ThrowsMessage<UsageError>(HasSubstr("known: sgd, nesterov")));
     EXPECT_THROW(make_sgd(leaves.named, {.momentum = 1.5}), Error);
     EXPECT_THROW(make_sgd(leaves.named, {.momentum = 0, .nesterov = true}), Error);
     EXPECT_THROW(make_adam(leaves.named, {.learning_rate = -1}), Error);

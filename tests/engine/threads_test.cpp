@@ -14,7 +14,7 @@ namespace bitloom {
 namespace {
 
 class Cgroup : public testing::Test {
-   protected:
+protected:
     void SetUp() override {
         mount_ = std::filesystem::path(testing::TempDir()) / ("bitloom-cgroup-" + std::to_string(getpid()));
         std::filesystem::remove_all(mount_);
