@@ -106,9 +106,13 @@ TEST(Unary, FarTailsStayFinite) {
 }
 
 TEST(Unary, NaNPassesThroughRectifiers) {
-    const Curve r = curve([](const Var& x) { return relu(x); }, {nan});
-    EXPECT_TRUE(std::isnan(r.value[0])) << "a diverged network must not look healthy";
-    EXPECT_TRUE(std::isnan(curve([](const Var& x) { return relu6(x); }, {nan}).value[0]));
+    // A diverged network must not look healthy.
+    for (const Device device : {reference_device, cpu_device}) {
+        for (const auto f : {+[](const Var& x) { return relu(x); }, +[](const Var& x) { return relu6(x); },
+                             +[](const Var& x) { return leaky_relu(x, 0.1); }, +[](const Var& x) { return clamp(x, -1, 1); }}) {
+            for (const double v : curve(f, Values(19, nan), DType::f32, device).value) EXPECT_TRUE(std::isnan(v)) << device;
+        }
+    }
 }
 
 TEST(Binary, BroadcastsByNumPysRules) {

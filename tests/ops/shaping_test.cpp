@@ -99,7 +99,6 @@ TEST(Transpose, PermutesAxes) {
 TEST(Transpose, MovesEveryElementType) {
     for (const Device device : {reference_device, cpu_device}) {
         for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i32, DType::i8, DType::u8}) {
-            if (device == cpu_device && dtype != DType::f32) continue;
             Tape tape;
             const Tensor x = Tensor::from(Shape{2, 3}, Values{1, 2, 3, 4, 5, 6}, device).to(dtype);
             const Tensor y = transpose(tape.constant(x), std::array{1, 0}).value();
