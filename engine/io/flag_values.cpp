@@ -30,7 +30,7 @@ bool read_bool(std::string_view text) {
         if (lower == yes) return true;
     for (const char* no : {"false", "f", "no", "n", "0"})
         if (lower == no) return false;
-    usage("needs true or false, got ", quoted(text));
+    usage("needs true or false, got ", in_quotes(text));
 }
 
 std::int64_t read_integer(std::string_view text) {
@@ -48,19 +48,19 @@ std::int64_t read_integer(std::string_view text) {
     const auto [rest, error] = std::from_chars(digits.data(), last, magnitude, base);
     constexpr std::uint64_t limit = std::uint64_t{1} << 63;
     if (error == std::errc::result_out_of_range || (error == std::errc() && magnitude >= limit + (negative ? 1 : 0)))
-        usage("needs a 64-bit integer, got ", quoted(text));
-    if (error != std::errc() || rest != last) usage("needs an integer, got ", quoted(text));
+        usage("needs a 64-bit integer, got ", in_quotes(text));
+    if (error != std::errc() || rest != last) usage("needs an integer, got ", in_quotes(text));
     return static_cast<std::int64_t>(negative ? 0 - magnitude : magnitude);
 }
 
 double read_number(std::string_view text) {
     std::string_view digits = strip(text);
-    if (digits.starts_with('+')) digits.remove_prefix(1);
+    if (digits.starts_with('+') && !digits.starts_with("+-")) digits.remove_prefix(1);  // from_chars knows no plus
     double value = 0;
     const char* const last = digits.data() + digits.size();
     const auto [rest, error] = std::from_chars(digits.data(), last, value);
-    if (error != std::errc() || rest != last || digits.starts_with("+")) usage("needs a number, got ", quoted(text));
-    if (!std::isfinite(value)) usage("needs a finite number, got ", quoted(text));
+    if (error != std::errc() || rest != last) usage("needs a number, got ", in_quotes(text));
+    if (!std::isfinite(value)) usage("needs a finite number, got ", in_quotes(text));
     return value;
 }
 
@@ -119,7 +119,7 @@ void check_one(const FlagRule& rule, const std::string& value) {
     std::string all;
     for (const std::string& choice : rule.choices) all += (all.empty() ? "" : ", ") + choice;
     const std::string near = closest(value, rule.choices);
-    usage("must be one of ", all, ", got ", quoted(value), near.empty() ? "" : "; did you mean " + near + "?");
+    usage("must be one of ", all, ", got ", in_quotes(value), near.empty() ? "" : "; did you mean " + near + "?");
 }
 template <class T>
 void check_one(const FlagRule& rule, const std::vector<T>& values) {
@@ -175,13 +175,13 @@ std::vector<std::string> split_list(std::string_view text) {
         std::string item;
         if (at < text.size() && text[at] == '"') {
             for (++at;; ++at) {
-                if (at >= text.size()) usage("has an unfinished quote: ", quoted(text));
+                if (at >= text.size()) usage("has an unfinished quote: ", in_quotes(text));
                 if (text[at] != '"') item += text[at];
                 else if (at + 1 < text.size() && text[at + 1] == '"') item += text[++at];
                 else break;
             }
             ++at;
-            if (at < text.size() && text[at] != ',') usage("needs a comma after the closing quote: ", quoted(text));
+            if (at < text.size() && text[at] != ',') usage("needs a comma after the closing quote: ", in_quotes(text));
         } else {
             const std::size_t end = std::min(text.find(',', at), text.size());
             item = text.substr(at, end - at);
@@ -212,7 +212,9 @@ std::string closest(std::string_view name, const std::vector<std::string>& candi
     constexpr std::size_t longest = 100;
     if (name.size() > longest) return "";
     std::string best;
-    std::size_t fewest = std::max<std::size_t>(1, name.size() / 3) + 1;  // more edits than a third make another word
+    // More edits than a third (two in short words) make another word; so do more than half.
+    std::size_t fewest = std::min(std::max<std::size_t>(2, name.size() / 3), name.size() / 2) + 1;
+    if (name.size() < 2) return "";
     for (const std::string& candidate : candidates) {
         const std::size_t edits = distance(name, candidate);
         if (edits < fewest) {
@@ -223,7 +225,7 @@ std::string closest(std::string_view name, const std::vector<std::string>& candi
     return best;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     constexpr std::size_t longest = 80;
     constexpr char hex[] = "0123456789abcdef";
     std::string out = "'";

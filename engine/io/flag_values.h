@@ -44,6 +44,6 @@ std::vector<std::string> split_list(std::string_view text);
 std::string closest(std::string_view name, const std::vector<std::string>& candidates);
 
 /// Text for a one-line message: in single quotes, control characters escaped, long text cut.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace bitloom

@@ -170,7 +170,7 @@ void Flags::unknown(const std::string& name, const std::string& where) const {
         if (flag->is_bool()) candidates.push_back("no" + flag->name);
     }
     const std::string near = closest(name, candidates);
-    usage(where, "unknown flag ", quoted("--" + name), near.empty() ? "" : "; did you mean --" + near + "?");
+    usage(where, "unknown flag ", in_quotes("--" + name), near.empty() ? "" : "; did you mean --" + near + "?");
 }
 
 /// `name` without its dashes; `value` is what followed '=', null where nothing did.
@@ -227,7 +227,7 @@ void Flags::expand_file(Expansion& expansion, const std::string& path) const {
         if (line.empty() || line.starts_with('#') || line.starts_with("//")) continue;
         expansion.where = cat(path, ":", number, ": ");
         const std::size_t dashes = line.starts_with("--") ? 2 : line.starts_with('-') ? 1 : 0;
-        if (dashes == 0 || line.size() == dashes) usage(expansion.where, quoted(line), " is not a flag (one a line: --name=value)");
+        if (dashes == 0 || line.size() == dashes) usage(expansion.where, in_quotes(line), " is not a flag (one a line: --name=value)");
         line.erase(0, dashes);
         const std::size_t end = std::min(line.find_first_of("= \t"), line.size());
         const std::string name = line.substr(0, end);
@@ -274,7 +274,7 @@ std::vector<std::string> Flags::parse(int argc, const char* const* argv) {
             const std::string& word = rest[positional_.most];
             return word == "true" || word == "True" || word == "false" || word == "False";
         }();
-        usage("unexpected argument ", quoted(rest[positional_.most]), truth ? " (a boolean's value follows '=': --flag=" : "",
+        usage("unexpected argument ", in_quotes(rest[positional_.most]), truth ? " (a boolean's value follows '=': --flag=" : "",
               truth ? rest[positional_.most] + ")" : "");
     }
     if (rest.size() < positional_.least) usage("missing argument ", positional_.name, " (", positional_.help, ")");
@@ -316,7 +316,7 @@ void Flags::apply_json(const std::string& text, const std::string& source, bool 
                     return FlagValue(std::in_place_type<T>, std::move(*read));
                 },
                 flag->target);
-            if (!typed) usage(where, "--", flag->name, ": needs ", type_name(flag->target), ", got ", quoted(dump(value)));
+            if (!typed) usage(where, "--", flag->name, ": needs ", type_name(flag->target), ", got ", in_quotes(dump(value)));
             flag->set(*typed, where);
         }
         if (!only_missing) flag->given = true;

@@ -37,6 +37,7 @@ class TemporaryFolder {
 };
 
 inline void put(const std::string& path, std::string_view contents) {
+    std::filesystem::remove(path);  // file systems that flush a file cut to nothing would make the tests slow
     std::ofstream(path, std::ios::binary) << contents;
 }
 
