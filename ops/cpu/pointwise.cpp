@@ -31,10 +31,24 @@ void map_vectors(std::int64_t n, float* y, const F& f, const In*... inputs) {
     });
 }
 
-/// exp(-|x|) cannot overflow; the sign of x chooses the numerator without a branch.
-float sigmoid(float x) {
-    const float e = std::exp(-std::abs(x));
-    return (x >= 0 ? 1.0f : e) / (1 + e);
+/// y[i] = f(x[i], sigmoid(x[i]), others[i]...). exp(-|x|) cannot overflow; a block of them is followed by vectors, since a
+/// branch on the sign of x costs more than the exponential.
+template <class F, class... In>
+void map_sigmoid(std::int64_t n, float* y, const F& f, const float* x, const In*... others) {
+    parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
+        constexpr std::int64_t block = 256;
+        float exponentials[block];
+        for (std::int64_t first = begin; first < end; first += block) {
+            const std::int64_t count = std::min(block, end - first);
+            for (std::int64_t i = 0; i < count; ++i) exponentials[i] = std::exp(-std::abs(x[first + i]));
+            for_lanes(count, [&]<int N>(std::int64_t i) {
+                using V = typename Pack<N>::Float;
+                const V v = load<V>(x + first + i), e = load<V>(exponentials + i);
+                const V sigmoid = (v >= V{} ? splat<V>(1.0f) : e) / (splat<V>(1.0f) + e);
+                store<V>(y + first + i, f(v, sigmoid, load<V>(others + first + i)...));
+            });
+        }
+    });
 }
 
 // Comparisons are written so that NaN passes through: a diverged run must not look healthy behind a ReLU.
@@ -74,9 +88,9 @@ void unary_forward(UnaryOp op, double a64, double b64, const Tensor& x, Tensor& 
         case UnaryOp::clamp: return map_vectors(n, py, [a, b]<class V>(V v) { return clip<V>(v, a, b); }, px);
         case UnaryOp::square: return map_vectors(n, py, []<class V>(V v) { return v * v; }, px);
         case UnaryOp::abs: return map_vectors(n, py, []<class V>(V v) { return magnitude<V>(v); }, px);
-        case UnaryOp::sigmoid: return map(n, py, sigmoid, px);
+        case UnaryOp::sigmoid: return map_sigmoid(n, py, []<class V>(V, V s) { return s; }, px);
         case UnaryOp::tanh: return map(n, py, [](float v) { return std::tanh(v); }, px);
-        case UnaryOp::swish: return map(n, py, [](float v) { return v * sigmoid(v); }, px);
+        case UnaryOp::swish: return map_sigmoid(n, py, []<class V>(V v, V s) { return v * s; }, px);
         case UnaryOp::exp: return map(n, py, [](float v) { return std::exp(v); }, px);
         case UnaryOp::log: return map(n, py, [](float v) { return std::log(v); }, px);
         case UnaryOp::sqrt: return map(n, py, [](float v) { return std::sqrt(v); }, px);
@@ -125,13 +139,9 @@ void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const T
         case UnaryOp::log: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(1.0f) / v); }, g, px);
         case UnaryOp::sqrt: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(0.5f) / v); }, g, py);
         case UnaryOp::swish:
-            return map(
+            return map_sigmoid(
                 n, out,
-                [](float d, float v) {
-                    const float s = sigmoid(v);
-                    return d * (s * (1 + v * (1 - s)));
-                },
-                g, px);
+                []<class V>(V v, V s, V d) { return d * (s * (splat<V>(1.0f) + v * (splat<V>(1.0f) - s))); }, px, g);
         case UnaryOp::count: break;
     }
     fail(who, ": no such function, ", static_cast<int>(op));
