@@ -78,7 +78,7 @@ void Report::figure(const std::string& heading, const std::string& svg_path) {
     // An XML declaration and a document type have no place inside HTML.
     const std::size_t begin = svg.find("<svg");
     if (begin == std::string::npos)
-        body_ += "<p>No figure: gnuplot was not available when the run ended.</p>\n";
+        body_ += "<p>None: no epoch was finished, or gnuplot was not available.</p>\n";
     else
         body_ += "<figure>" + svg.substr(begin) + "</figure>\n";
 }
