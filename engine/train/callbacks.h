@@ -102,6 +102,8 @@ class ProgressBar final : public Callback {
 public:
     /// `label` starts each line (a fold's name).
     explicit ProgressBar(std::string label = {});
+    /// Ends a line that an interruption or an error left open.
+    ~ProgressBar() override;
     std::string name() const override { return "progress"; }
     void on_load(Trainer& trainer) override;
     void before_epoch(Trainer& trainer) override;
@@ -114,6 +116,7 @@ private:
     void show(const std::string& line, bool last);
     std::string label_;
     bool terminal_;
+    bool line_open_ = false;
     Clock::time_point begin_, shown_;
     std::int64_t first_batch_ = 0, first_sample_ = 0;  // of the epoch under way, where this process began it
 };

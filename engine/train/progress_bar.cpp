@@ -35,6 +35,10 @@ std::string clock_text(double seconds) {
 ProgressBar::ProgressBar(std::string label)
     : label_(label.empty() ? std::string() : std::move(label) + "  "), terminal_(isatty(STDERR_FILENO) == 1) {}
 
+ProgressBar::~ProgressBar() {
+    if (line_open_) std::fputc('\n', stderr);
+}
+
 void ProgressBar::start(const Trainer& trainer) {
     begin_ = Clock::now();
     shown_ = {};
@@ -48,6 +52,7 @@ void ProgressBar::show(const std::string& line, bool last) {
         std::fprintf(stderr, "\r%s%s\x1b[K%s", label_.c_str(), line.c_str(), last ? "\n" : "");
     else
         std::fprintf(stderr, "%s%s\n", label_.c_str(), line.c_str());
+    line_open_ = terminal_ && !last;
     std::fflush(stderr);
 }
 
