@@ -66,9 +66,8 @@ std::string recorded_normalization(const std::string& config) {
     return json["normalize"].get<std::string>();
 }
 
-/// What the flag says, or else the weight file.
-Normalization choose_normalization(const std::string& flag, const WeightFile& file, const Dataset& train) {
-    const std::string name = flag.empty() ? recorded_normalization(file.config) : flag;
+/// By name, or where there is none what the weight file says.
+Normalization choose_normalization(const std::string& name, const WeightFile& file, const Dataset& train) {
     if (!name.empty()) return normalization_by_name(name, train);
     if (file.mean_rgb.empty())
         throw UsageError(
@@ -194,7 +193,12 @@ int run(int argc, char** argv) {
     options.name = values.model;
     options.variant = values.variant;
     const LoadedModel loaded = load_model(options, values.weights);
-    const DataSplits splits = load_dataset(dataset_options(data_flags));
+    const std::string normalize =
+        values.normalize.empty() ? recorded_normalization(loaded.file.config) : values.normalize;
+    DatasetOptions source = dataset_options(data_flags);
+    if (values.split == "test" && !normalize.starts_with("per-"))
+        source.train_size = 1;  // digits would draw them for nothing
+    const DataSplits splits = load_dataset(source);
     const auto fit = [&](std::shared_ptr<const Dataset> part) {
         const Shape& wanted = loaded.options.input;
         if (values.resize && part->image_shape() != wanted) part = resized(part, wanted[0], wanted[2] == 3);
@@ -208,7 +212,7 @@ int run(int argc, char** argv) {
 
     LoaderOptions loader_options;
     loader_options.batch_size = values.batch_size;
-    loader_options.normalization = choose_normalization(values.normalize, loaded.file, *fit(splits.train));
+    loader_options.normalization = choose_normalization(normalize, loaded.file, *fit(splits.train));
     loader_options.dtype = dtype;
     loader_options.device = device;
     Loader loader(images, loader_options);

@@ -114,6 +114,17 @@ TEST(Networks, GraphShowsBothBranchesOfABlock) {
     }
 }
 
+TEST(Networks, TracingLeavesMovingAveragesAlone) {
+    const auto network = make_model(named("svhn_cnn"));
+    auto& bn = dynamic_cast<layers::BatchNorm&>(network->at("batch_normalization_1"));
+    const auto versions = [&] {
+        return std::vector<std::uint64_t>{bn.running_mean.version(), bn.running_var.version(), bn.num_batches_tracked.version()};
+    };
+    const auto before = versions();
+    Graph::trace(*network, {2, 32, 32, 3});
+    EXPECT_EQ(versions(), before);
+}
+
 TEST(Networks, EveryOneRunsAndEveryParameterGetsAGradient) {
     for (const std::string& name : model_names()) {
         if (name == "resnet44" || name == "resnet56" || name == "resnet110") continue;  // the same code as 20 and 32
