@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 class Descriptor {
-   public:
+public:
     explicit Descriptor(int fd) : fd_(fd) {}
     ~Descriptor() {
         if (fd_ >= 0) ::close(fd_);
@@ -35,7 +35,7 @@ class Descriptor {
     /// Network file systems report a failed write only here.
     int close() { return ::close(std::exchange(fd_, -1)); }
 
-   private:
+private:
     int fd_;
 };
 
@@ -64,7 +64,7 @@ InFlight& in_flight() {
 
 /// Claims a temporary name for `target`; on destruction the file is removed if it still exists.
 class Temporary {
-   public:
+public:
     explicit Temporary(const std::string& target) : name_(target + ".tmp-" + std::to_string(::getpid())) {
         const std::string base = name_;
         std::lock_guard lock(in_flight().mutex);
@@ -83,7 +83,7 @@ class Temporary {
         renamed_ = true;
     }
 
-   private:
+private:
     std::string name_;
     bool renamed_ = false;
 };
@@ -114,7 +114,8 @@ void remove_stale(const fs::path& folder, const std::string& target) {
 void sync_folder(const fs::path& folder, const std::string& path) {
     const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     // Some file systems cannot sync folders and say EINVAL; the rename has been done.
-    if (directory.ok() && ::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP) cannot(path, "write", errno);
+    if (directory.ok() && ::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
+        cannot(path, "write", errno);
 }
 
 }  // namespace
@@ -157,7 +158,8 @@ std::string read_file(const std::string& path) {
     if (!file.ok()) fail(path, ": ", std::strerror(errno));
     std::string contents;
     struct stat status {};
-    if (::fstat(file.get(), &status) == 0 && status.st_size > 0) contents.reserve(static_cast<std::size_t>(status.st_size) + 1);
+    if (::fstat(file.get(), &status) == 0 && status.st_size > 0)
+        contents.reserve(static_cast<std::size_t>(status.st_size) + 1);
     std::size_t used = 0;
     for (;;) {  // not by st_size alone: pipes and /proc say 0
         contents.resize(std::max(contents.capacity(), used + 4096));

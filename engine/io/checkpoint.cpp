@@ -30,7 +30,7 @@ std::uint32_t crc_of(const std::string& text) { return crc(0, text.data(), text.
 
 /// The checksum of the whole: model, config, and every dataset's name and own checksum in name order.
 class Seal {
-   public:
+public:
     void add(const std::string& dataset, std::uint32_t checksum) { entries_.emplace_back(dataset, checksum); }
     std::uint32_t value(const std::string& model, const std::string& config) {
         std::sort(entries_.begin(), entries_.end());
@@ -44,12 +44,12 @@ class Seal {
         return sum;
     }
 
-   private:
+private:
     std::vector<std::pair<std::string, std::uint32_t>> entries_;
 };
 
 class Writer {
-   public:
+public:
     Writer(hdf5::File& file, Seal& seal) : file_(file), seal_(seal) {}
     void tensors(const std::string& group, const NamedTensors& all) {
         for (const auto& [name, tensor] : all) {
@@ -72,7 +72,7 @@ class Writer {
         checksum(path, crc_of(value));
     }
 
-   private:
+private:
     void checksum(const std::string& path, std::uint32_t value) {
         file_.write_attribute_i64(path, "crc32", value);
         seal_.add(path, value);
@@ -82,7 +82,7 @@ class Writer {
 };
 
 class Reader {
-   public:
+public:
     Reader(const hdf5::File& file, Seal& seal) : file_(file), seal_(seal) {}
     void tensors(const std::string& group, NamedTensors& all) {
         for (const auto& [path, name] : datasets(group)) {
@@ -115,7 +115,7 @@ class Reader {
         }
     }
 
-   private:
+private:
     /// Full path and name within the group.
     std::vector<std::pair<std::string, std::string>> datasets(const std::string& group) const {
         std::vector<std::pair<std::string, std::string>> found;
@@ -175,8 +175,8 @@ Checkpoint load_checkpoint(const std::string& path) {
     const std::vector<double> version = file.attribute_f64("", "version");
     require(version.size() == 1 && version[0] >= 1 && version[0] == std::floor(version[0]), path,
             ": damaged checkpoint (no version)");
-    require(version[0] <= current_version, path, ": checkpoint version ", version[0], ", this program reads up to version ",
-            current_version, "; a newer bitloom is needed");
+    require(version[0] <= current_version, path, ": checkpoint version ", version[0],
+            ", this program reads up to version ", current_version, "; a newer bitloom is needed");
     require(file.has_attribute("", "complete"), path, ": incomplete checkpoint");
     Checkpoint checkpoint;
     checkpoint.model = file.attribute_string("", "model");
@@ -190,8 +190,8 @@ Checkpoint load_checkpoint(const std::string& path) {
     reader.doubles(checkpoint.doubles);
     reader.strings(checkpoint.strings);
     const std::vector<double> complete = file.attribute_f64("", "complete");
-    require(complete.size() == 1 && complete[0] == static_cast<double>(seal.value(checkpoint.model, checkpoint.config)), path,
-            ": checksum of the whole does not match (damaged file)");
+    require(complete.size() == 1 && complete[0] == static_cast<double>(seal.value(checkpoint.model, checkpoint.config)),
+            path, ": checksum of the whole does not match (damaged file)");
     return checkpoint;
 }
 

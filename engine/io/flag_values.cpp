@@ -66,7 +66,8 @@ double read_number(std::string_view text) {
 
 std::string number_text(double value) {
     char buffer[32];
-    const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, value);  // the shortest that reads back equal
+    const auto [end, error] =
+        std::to_chars(buffer, buffer + sizeof buffer, value);  // the shortest that reads back equal
     return std::string(buffer, error == std::errc() ? end : buffer);
 }
 
@@ -111,11 +112,14 @@ void check_one(const FlagRule& rule, double value) {
     if (rule.max && value > *rule.max) usage("must be at most ", number_text(*rule.max), ", got ", number_text(value));
 }
 void check_one(const FlagRule& rule, std::int64_t value) {
-    if (rule.min && static_cast<double>(value) < *rule.min) usage("must be at least ", number_text(*rule.min), ", got ", value);
-    if (rule.max && static_cast<double>(value) > *rule.max) usage("must be at most ", number_text(*rule.max), ", got ", value);
+    if (rule.min && static_cast<double>(value) < *rule.min)
+        usage("must be at least ", number_text(*rule.min), ", got ", value);
+    if (rule.max && static_cast<double>(value) > *rule.max)
+        usage("must be at most ", number_text(*rule.max), ", got ", value);
 }
 void check_one(const FlagRule& rule, const std::string& value) {
-    if (rule.choices.empty() || std::find(rule.choices.begin(), rule.choices.end(), value) != rule.choices.end()) return;
+    if (rule.choices.empty() || std::find(rule.choices.begin(), rule.choices.end(), value) != rule.choices.end())
+        return;
     std::string all;
     for (const std::string& choice : rule.choices) all += (all.empty() ? "" : ", ") + choice;
     const std::string near = closest(value, rule.choices);
@@ -176,9 +180,12 @@ std::vector<std::string> split_list(std::string_view text) {
         if (at < text.size() && text[at] == '"') {
             for (++at;; ++at) {
                 if (at >= text.size()) usage("has an unfinished quote: ", in_quotes(text));
-                if (text[at] != '"') item += text[at];
-                else if (at + 1 < text.size() && text[at + 1] == '"') item += text[++at];
-                else break;
+                if (text[at] != '"')
+                    item += text[at];
+                else if (at + 1 < text.size() && text[at + 1] == '"')
+                    item += text[++at];
+                else
+                    break;
             }
             ++at;
             if (at < text.size() && text[at] != ',') usage("needs a comma after the closing quote: ", in_quotes(text));
@@ -204,7 +211,8 @@ std::string closest(std::string_view name, const std::vector<std::string>& candi
             row[0] = i;
             for (std::size_t j = 1; j <= b.size(); ++j) {
                 row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-                if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before[j - 2] + 1);
+                if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                    row[j] = std::min(row[j], before[j - 2] + 1);
             }
         }
         return row[b.size()];
@@ -231,8 +239,10 @@ std::string in_quotes(std::string_view text) {
     std::string out = "'";
     for (const char c : text.substr(0, longest)) {
         const auto byte = static_cast<unsigned char>(c);
-        if (byte < 0x20 || byte == 0x7f) out += {'\\', 'x', hex[byte >> 4], hex[byte & 15]};
-        else out += c;
+        if (byte < 0x20 || byte == 0x7f)
+            out += {'\\', 'x', hex[byte >> 4], hex[byte & 15]};
+        else
+            out += c;
     }
     return out + (text.size() > longest ? "...'" : "'");
 }

@@ -54,7 +54,7 @@ struct Flags::Expansion {
     std::vector<std::pair<std::string, std::string>> configs;  // path, where
     std::vector<std::string> open_files;                       // being read, outermost first
     std::string where;                                         // "cnn.cfg:3: "; empty on the command line
-    std::function<std::string()> next_value;                   // the argument after the flag; UsageError where there is none
+    std::function<std::string()> next_value;  // the argument after the flag; UsageError where there is none
 };
 
 namespace {
@@ -124,8 +124,9 @@ void Flags::group(std::string title) { group_ = std::move(title); }
 
 void Flags::add(const std::string& name, FlagTarget target, std::string help, FlagRule rule) {
     const std::string key = key_of(name);
-    require(!name.empty() && !by_name_.contains(key) && std::find(built_in.begin(), built_in.end(), key) == built_in.end(),
-            "flags: the name '", name, "' is taken");
+    require(
+        !name.empty() && !by_name_.contains(key) && std::find(built_in.begin(), built_in.end(), key) == built_in.end(),
+        "flags: the name '", name, "' is taken");
     auto flag = std::make_unique<Flag>();
     flag->name = name;
     flag->help = std::move(help);
@@ -192,7 +193,8 @@ void Flags::expand_argument(Expansion& expansion, const std::string& name, const
         return;
     }
     if (flag) {
-        expansion.occurrences.push_back({flag, required(std::string(type_name(flag->target)).c_str()), expansion.where});
+        expansion.occurrences.push_back(
+            {flag, required(std::string(type_name(flag->target)).c_str()), expansion.where});
         return;
     }
     if (name.starts_with("no")) {
@@ -227,7 +229,8 @@ void Flags::expand_file(Expansion& expansion, const std::string& path) const {
         if (line.empty() || line.starts_with('#') || line.starts_with("//")) continue;
         expansion.where = cat(path, ":", number, ": ");
         const std::size_t dashes = line.starts_with("--") ? 2 : line.starts_with('-') ? 1 : 0;
-        if (dashes == 0 || line.size() == dashes) usage(expansion.where, in_quotes(line), " is not a flag (one a line: --name=value)");
+        if (dashes == 0 || line.size() == dashes)
+            usage(expansion.where, in_quotes(line), " is not a flag (one a line: --name=value)");
         line.erase(0, dashes);
         const std::size_t end = std::min(line.find_first_of("= \t"), line.size());
         const std::string name = line.substr(0, end);
@@ -274,8 +277,8 @@ std::vector<std::string> Flags::parse(int argc, const char* const* argv) {
             const std::string& word = rest[positional_.most];
             return word == "true" || word == "True" || word == "false" || word == "False";
         }();
-        usage("unexpected argument ", in_quotes(rest[positional_.most]), truth ? " (a boolean's value follows '=': --flag=" : "",
-              truth ? rest[positional_.most] + ")" : "");
+        usage("unexpected argument ", in_quotes(rest[positional_.most]),
+              truth ? " (a boolean's value follows '=': --flag=" : "", truth ? rest[positional_.most] + ")" : "");
     }
     if (rest.size() < positional_.least) usage("missing argument ", positional_.name, " (", positional_.help, ")");
 
@@ -298,7 +301,8 @@ void Flags::apply_json(const std::string& text, const std::string& source, bool 
     } catch (const nlohmann::json::exception& error) {
         std::string why = error.what();
         if (const auto end = why.find("] "); end != std::string::npos) why.erase(0, end + 2);
-        std::replace_if(why.begin(), why.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+        std::replace_if(
+            why.begin(), why.end(), [](unsigned char c) { return c < 0x20; }, ' ');
         usage(where, "not JSON: ", why);
     }
     if (!json.is_object()) usage(where, "needs a JSON object {\"flag\": value, ...}");
@@ -316,7 +320,8 @@ void Flags::apply_json(const std::string& text, const std::string& source, bool 
                     return FlagValue(std::in_place_type<T>, std::move(*read));
                 },
                 flag->target);
-            if (!typed) usage(where, "--", flag->name, ": needs ", type_name(flag->target), ", got ", in_quotes(dump(value)));
+            if (!typed)
+                usage(where, "--", flag->name, ": needs ", type_name(flag->target), ", got ", in_quotes(dump(value)));
             flag->set(*typed, where);
         }
         if (!only_missing) flag->given = true;
@@ -327,8 +332,7 @@ void Flags::fill_from_json(const std::string& json, const std::string& source) {
 
 std::string Flags::to_json() const {
     nlohmann::ordered_json json = nlohmann::ordered_json::object();
-    for (const auto& flag : flags_)
-        std::visit([&](const auto* value) { json[flag->name] = *value; }, flag->target);
+    for (const auto& flag : flags_) std::visit([&](const auto* value) { json[flag->name] = *value; }, flag->target);
     return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
@@ -339,7 +343,8 @@ std::string Flags::help() const {
     std::vector<std::string> titles;
     for (const auto& flag : flags_)
         if (std::find(titles.begin(), titles.end(), flag->group) == titles.end()) titles.push_back(flag->group);
-    const auto describe = [](po::options_description& into, const std::string& name, const std::string& value, const std::string& text) {
+    const auto describe = [](po::options_description& into, const std::string& name, const std::string& value,
+                             const std::string& text) {
         into.add_options()(name.c_str(), po::value<std::string>()->value_name(value), text.c_str());
     };
     for (const std::string& title : titles) {
@@ -357,13 +362,16 @@ std::string Flags::help() const {
             }
             for (const std::string& other : flag->aliases) add((other.size() == 1 ? "also -" : "also --") + other);
             const std::string shown_default = flag->default_text.empty() ? "" : " (=" + flag->default_text + ")";
-            if (flag->is_bool()) describe(section, "[no]" + flag->name, shown_default.substr(1), text);
-            else describe(section, flag->name, std::string(type_name(flag->target)) + shown_default, text);
+            if (flag->is_bool())
+                describe(section, "[no]" + flag->name, shown_default.substr(1), text);
+            else
+                describe(section, flag->name, std::string(type_name(flag->target)) + shown_default, text);
         }
         all.add(section);
     }
     po::options_description general("Everywhere", width, least_description);
-    describe(general, "flagfile", "FILE", "flags from a file, one a line (--epochs=3), in place; lines with # or // are comments");
+    describe(general, "flagfile", "FILE",
+             "flags from a file, one a line (--epochs=3), in place; lines with # or // are comments");
     describe(general, "config", "FILE", "flags from a JSON object {\"epochs\": 3}; flags on the command line win");
     general.add_options()("help", "this text");
     all.add(general);
@@ -371,7 +379,8 @@ std::string Flags::help() const {
     std::ostringstream out;
     out << program_ << ": " << summary_ << "\n\nUsage: " << program_ << " [flags]";
     if (positional_.most > 0) {
-        out << (positional_.least ? " " + positional_.name : " [" + positional_.name + "]") << (positional_.most > 1 ? "..." : "");
+        out << (positional_.least ? " " + positional_.name : " [" + positional_.name + "]")
+            << (positional_.most > 1 ? "..." : "");
         out << "\n\n  " << positional_.name << "  " << positional_.help;
     }
     out << "\n\n" << all << '\n';
@@ -381,7 +390,8 @@ std::string Flags::help() const {
             out << "  " << program_ << ' ' << arguments << "\n      " << explanation << '\n';
         out << '\n';
     }
-    out << "A flag is written --name=value or --name value, a boolean --name, --noname or --name=true. A later one wins.\n";
+    out << "A flag is written --name=value or --name value, a boolean --name, --noname or --name=true. A later one "
+           "wins.\n";
     return out.str();
 }
 

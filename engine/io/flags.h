@@ -8,10 +8,11 @@
 //   flags.example("--model lenet5 --epochs 3", "three epochs of LeNet-5");
 //   flags.parse(argc, argv);
 //
-// Written --x=v or --x v, with one dash or two, '-' and '_' alike; booleans --x, --nox, --no-x, --x=true, --x=false. A later
-// value replaces an earlier one. `--flagfile=F` stands for the flags in F, one a line, blank lines and lines that start with
-// '#' or '//' ignored, nesting allowed. `--config=F` reads a JSON object {"flag": value}; flags, wherever they stand, win over
-// it. `--` ends the flags. `--help` (also -h) explains.
+// Written --x=v or --x v, with one dash or two, '-' and '_' alike; booleans --x, --nox, --no-x, --x=true, --x=false. A
+// later value replaces an earlier one. `--flagfile=F` stands for the flags in F, one a line, blank lines and lines that
+// start with
+// '#' or '//' ignored, nesting allowed. `--config=F` reads a JSON object {"flag": value}; flags, wherever they stand,
+// win over it. `--` ends the flags. `--help` (also -h) explains.
 
 #include <exception>
 #include <map>
@@ -25,16 +26,16 @@ namespace bitloom {
 
 /// Thrown by Flags::parse for --help; run_program prints the text on stdout and exits with 0.
 class HelpRequested : public std::exception {
-   public:
+public:
     explicit HelpRequested(std::string text) : text_(std::move(text)) {}
     const char* what() const noexcept override { return text_.c_str(); }
 
-   private:
+private:
     std::string text_;
 };
 
 class Flags {
-   public:
+public:
     /// `summary`: what the program does, a sentence or a paragraph.
     Flags(std::string program, std::string summary);
     ~Flags();
@@ -43,8 +44,8 @@ class Flags {
 
     /// Title over the flags that are added next.
     void group(std::string title);
-    /// T: bool, int64, double, string, or a vector of the last three. `target` holds the default and must outlive the Flags.
-    /// Throws Error where the name is taken.
+    /// T: bool, int64, double, string, or a vector of the last three. `target` holds the default and must outlive the
+    /// Flags. Throws Error where the name is taken.
     template <class T>
     void add(const std::string& name, T& target, std::string help, FlagRule rule = {}) {
         add(name, FlagTarget(&target), std::move(help), std::move(rule));
@@ -56,8 +57,8 @@ class Flags {
     /// A worked command line (without the program's name) for the help.
     void example(std::string arguments, std::string explanation);
 
-    /// Sets the targets; returns the positional arguments. Throws UsageError in one line that names the flag and where it
-    /// stands ("cnn.cfg:3: --epochs: must be at least 1, got 0"), or HelpRequested.
+    /// Sets the targets; returns the positional arguments. Throws UsageError in one line that names the flag and where
+    /// it stands ("cnn.cfg:3: --epochs: must be at least 1, got 0"), or HelpRequested.
     std::vector<std::string> parse(int argc, const char* const* argv);
     /// True where the flag was set by the command line, a flag file or a configuration file.
     bool given(const std::string& name) const;
@@ -68,7 +69,7 @@ class Flags {
     /// Sets the flags that were not given from a record (a resumed run). `source` starts messages. Throws UsageError.
     void fill_from_json(const std::string& json, const std::string& source);
 
-   private:
+private:
     struct Flag;
     struct Occurrence;
     struct Expansion;

@@ -39,12 +39,18 @@ std::string label(const std::string& path, std::string_view object) {
 Id type_of(DType dtype) {
     const auto copy = [](hid_t type) { return Id(H5Tcopy(type), H5Tclose, "HDF5 type"); };
     switch (dtype) {
-        case DType::f32: return copy(H5T_NATIVE_FLOAT);
-        case DType::f64: return copy(H5T_NATIVE_DOUBLE);
-        case DType::i32: return copy(H5T_NATIVE_INT32);
-        case DType::i8: return copy(H5T_NATIVE_INT8);
-        case DType::u8: return copy(H5T_NATIVE_UINT8);
-        case DType::bf16: break;
+        case DType::f32:
+            return copy(H5T_NATIVE_FLOAT);
+        case DType::f64:
+            return copy(H5T_NATIVE_DOUBLE);
+        case DType::i32:
+            return copy(H5T_NATIVE_INT32);
+        case DType::i8:
+            return copy(H5T_NATIVE_INT8);
+        case DType::u8:
+            return copy(H5T_NATIVE_UINT8);
+        case DType::bf16:
+            break;
     }
     Id type = copy(H5T_IEEE_F32LE);
     // Fields before the size: HDF5 refuses a size that cuts the present ones off.
@@ -79,10 +85,16 @@ struct Extent {
 Extent extent_of(hid_t space, const std::string& who) {
     Extent extent;
     switch (H5Sget_simple_extent_type(space)) {
-        case H5S_SCALAR: extent.count = 1; return extent;
-        case H5S_NULL: extent.shape = Shape{0}; return extent;
-        case H5S_SIMPLE: break;
-        default: fail(who, ": ", reason());
+        case H5S_SCALAR:
+            extent.count = 1;
+            return extent;
+        case H5S_NULL:
+            extent.shape = Shape{0};
+            return extent;
+        case H5S_SIMPLE:
+            break;
+        default:
+            fail(who, ": ", reason());
     }
     const int rank = H5Sget_simple_extent_ndims(space);
     if (rank < 0) fail(who, ": ", reason());
@@ -105,18 +117,30 @@ Extent extent_of(hid_t space, const std::string& who) {
 
 const char* class_name(H5T_class_t type_class) {
     switch (type_class) {
-        case H5T_INTEGER: return "integers";
-        case H5T_FLOAT: return "floating-point numbers";
-        case H5T_TIME: return "times";
-        case H5T_STRING: return "strings";
-        case H5T_BITFIELD: return "bit fields";
-        case H5T_OPAQUE: return "opaque values";
-        case H5T_COMPOUND: return "compound values";
-        case H5T_REFERENCE: return "references";
-        case H5T_ENUM: return "enumerated values";
-        case H5T_VLEN: return "variable-length sequences";
-        case H5T_ARRAY: return "arrays";
-        default: return "values of an unknown type";
+        case H5T_INTEGER:
+            return "integers";
+        case H5T_FLOAT:
+            return "floating-point numbers";
+        case H5T_TIME:
+            return "times";
+        case H5T_STRING:
+            return "strings";
+        case H5T_BITFIELD:
+            return "bit fields";
+        case H5T_OPAQUE:
+            return "opaque values";
+        case H5T_COMPOUND:
+            return "compound values";
+        case H5T_REFERENCE:
+            return "references";
+        case H5T_ENUM:
+            return "enumerated values";
+        case H5T_VLEN:
+            return "variable-length sequences";
+        case H5T_ARRAY:
+            return "arrays";
+        default:
+            return "values of an unknown type";
     }
 }
 
@@ -133,7 +157,8 @@ void require_strings(hid_t type, const std::string& who) {
 }
 
 /// Refuses a dataset whose stored bytes cannot make up its elements, before memory is asked for them.
-void require_plausible(hid_t dataset, hid_t file, const Extent& extent, std::size_t element_bytes, const std::string& who) {
+void require_plausible(hid_t dataset, hid_t file, const Extent& extent, std::size_t element_bytes,
+                       const std::string& who) {
     if (extent.count == 0) return;
     const Id creation(H5Dget_create_plist(dataset), H5Pclose, who);
     if (H5Pget_external_count(creation) > 0) fail(who, ": keeps its data in another file, which is not supported");
@@ -148,11 +173,12 @@ void require_plausible(hid_t dataset, hid_t file, const Extent& extent, std::siz
     constexpr double most_expansion = 1100;
     const double possible = static_cast<double>(stored) * (filtered ? most_expansion : 1.0);
     require(stored != 0, who, ": has shape ", extent.shape, " but was never written");
-    require(stored <= file_bytes && needed <= possible, who, ": shape ", extent.shape, " needs ", needed, " bytes, ", stored,
-            " are stored (damaged or incomplete file?)");
+    require(stored <= file_bytes && needed <= possible, who, ": shape ", extent.shape, " needs ", needed, " bytes, ",
+            stored, " are stored (damaged or incomplete file?)");
 }
 
-/// Called by HDF5 for every value that a conversion would change: only rounding passes, nothing is clipped or truncated.
+/// Called by HDF5 for every value that a conversion would change: only rounding passes, nothing is clipped or
+/// truncated.
 H5T_conv_ret_t refuse_loss(H5T_conv_except_t kind, hid_t, hid_t, void*, void*, void* lost) {
     if (kind == H5T_CONV_EXCEPT_PRECISION) return H5T_CONV_UNHANDLED;
     *static_cast<bool*>(lost) = true;
@@ -368,7 +394,8 @@ Tensor File::read(std::string_view dataset, DType dtype) const {
 
 namespace {
 template <class T>
-std::vector<T> read_vector(const File::Handle& handle, std::string_view dataset, hid_t memory_type, std::string_view wanted) {
+std::vector<T> read_vector(const File::Handle& handle, std::string_view dataset, hid_t memory_type,
+                           std::string_view wanted) {
     const std::string who = label(handle.path, dataset);
     const Id id = handle.open_dataset(dataset);
     const Id type(H5Dget_type(id), H5Tclose, who);

@@ -14,7 +14,7 @@ namespace bitloom::hdf5 {
 /// An open file. HDF5's own messages are silenced; every failure is an Error that names the file and the object
 /// ("weights.h5: 'conv1.weight': no such object"). Thread-safe through one lock, whether or not the library is.
 class File {
-   public:
+public:
     /// For reading. Errors: "FILE: No such file or directory", "FILE: not an HDF5 file".
     static File open(const std::string& path);
     /// For writing. The content is gathered in memory; `close` (or the destructor, unless an exception is on its way)
@@ -35,22 +35,23 @@ class File {
     DType dtype(std::string_view dataset) const;
 
     /// Any numeric dataset (f16, f32, f64, i8..i64, u8..) converted to `dtype`. Throws Error where the size in the file
-    /// disagrees with the data or exceeds memory, and where an integer `dtype` cannot hold a value (nothing is clipped).
+    /// disagrees with the data or exceeds memory, and where an integer `dtype` cannot hold a value (nothing is
+    /// clipped).
     Tensor read(std::string_view dataset, DType dtype = DType::f32) const;
     std::vector<std::int64_t> read_i64(std::string_view dataset) const;
     std::vector<double> read_f64(std::string_view dataset) const;
     /// Fixed- and variable-length strings alike.
     std::vector<std::string> read_strings(std::string_view dataset) const;
 
-    /// Attributes of an object ("" is the root): numbers as doubles, a scalar as one value; strings. A missing one is an
-    /// Error.
+    /// Attributes of an object ("" is the root): numbers as doubles, a scalar as one value; strings. A missing one is
+    /// an Error.
     bool has_attribute(std::string_view object, std::string_view name) const;
     std::vector<double> attribute_f64(std::string_view object, std::string_view name) const;
     std::string attribute_string(std::string_view object, std::string_view name) const;
     std::vector<std::string> attribute_strings(std::string_view object, std::string_view name) const;
 
-    /// Writing; parent groups are made as needed. Slashes in a name separate groups. An attribute is replaced, a dataset
-    /// that exists is an Error.
+    /// Writing; parent groups are made as needed. Slashes in a name separate groups. An attribute is replaced, a
+    /// dataset that exists is an Error.
     void write(std::string_view dataset, const Tensor& value);
     void write_i64(std::string_view dataset, const std::vector<std::int64_t>& values);
     void write_f64(std::string_view dataset, const std::vector<double>& values);
@@ -64,7 +65,7 @@ class File {
 
     struct Handle;  ///< private to the implementation
 
-   private:
+private:
     explicit File(std::unique_ptr<Handle> handle);
     std::unique_ptr<Handle> handle_;
 };

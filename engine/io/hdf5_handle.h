@@ -19,13 +19,13 @@ namespace bitloom::hdf5 {
 /// Held by every public call. HDF5's own printing is switched off each time: the switch is a thread's own where the
 /// library was built thread-safe.
 class Lock {
-   public:
+public:
     Lock() : guard_(mutex()) {
         H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
         H5Eclear2(H5E_DEFAULT);
     }
 
-   private:
+private:
     static std::mutex& mutex() {
         static std::mutex instance;
         return instance;
@@ -38,7 +38,7 @@ std::string reason();
 
 /// An identifier, closed by its type's own function.
 class Id {
-   public:
+public:
     Id() = default;
     /// `who` and `what` make the error message where `id` is invalid: "FILE: dataset 'x': reason".
     Id(hid_t id, herr_t (*close)(hid_t), const std::string& who) : id_(id), close_(close) {
@@ -58,7 +58,7 @@ class Id {
     /// Gives up the identifier and reports whether closing it worked.
     bool close() { return close_(std::exchange(id_, -1)) >= 0; }
 
-   private:
+private:
     hid_t id_ = -1;
     herr_t (*close_)(hid_t) = nullptr;
 };
@@ -71,8 +71,8 @@ inline void check(herr_t status, const std::string& who) {
 /// Names an object in messages: "FILE: 'a/b'", or "FILE" for the root.
 std::string label(const std::string& path, std::string_view object);
 
-/// The HDF5 type of a tensor's elements in memory and in files. bf16 is an 8-bit-exponent, 7-bit-mantissa float type that
-/// HDF5 converts by itself.
+/// The HDF5 type of a tensor's elements in memory and in files. bf16 is an 8-bit-exponent, 7-bit-mantissa float type
+/// that HDF5 converts by itself.
 Id type_of(DType dtype);
 
 /// True where every link of the path is there and leads to an object.

@@ -54,7 +54,8 @@ void write_dataset(File::Handle& handle, std::string_view name, hid_t type, hid_
     const std::string text(name);
     make_groups(handle, name, who);
     const Id space = make_space(shape, who);
-    const hid_t created = H5Dcreate2(handle.file, text.c_str(), type, space, H5P_DEFAULT, handle.dataset_creation, H5P_DEFAULT);
+    const hid_t created =
+        H5Dcreate2(handle.file, text.c_str(), type, space, H5P_DEFAULT, handle.dataset_creation, H5P_DEFAULT);
     if (created < 0) {
         const std::string why = reason();
         fail(who, ": ", exists(handle.file, name) ? "exists already" : why);
@@ -63,8 +64,8 @@ void write_dataset(File::Handle& handle, std::string_view name, hid_t type, hid_
     if (shape.numel() != 0) check(H5Dwrite(id, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), who);
 }
 
-void write_any_attribute(File::Handle& handle, std::string_view object, std::string_view name, hid_t type, hid_t memory_type,
-                         const Shape& shape, const void* values) {
+void write_any_attribute(File::Handle& handle, std::string_view object, std::string_view name, hid_t type,
+                         hid_t memory_type, const Shape& shape, const void* values) {
     const std::string who = cat(label(handle.path, object), ": attribute '", name, "'");
     require(handle.writing && handle.file.valid(), who, ": the file is not open for writing");
     const std::string text(name);
@@ -190,7 +191,8 @@ void File::write_attribute(std::string_view object, std::string_view name, const
 
 void File::write_attribute(std::string_view object, std::string_view name, const std::vector<double>& values) {
     Lock lock;
-    write_any_attribute(*handle_, object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, vector_shape(values.size()), values.data());
+    write_any_attribute(*handle_, object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, vector_shape(values.size()),
+                        values.data());
 }
 
 void File::write_attribute_i64(std::string_view object, std::string_view name, std::int64_t value) {

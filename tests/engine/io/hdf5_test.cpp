@@ -23,15 +23,16 @@ using ::testing::StartsWith;
 
 /// A file written through the plain C API, for what hdf5::File itself never writes.
 class RawFile {
-   public:
+public:
     explicit RawFile(const std::string& path) : id_(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)) {}
     ~RawFile() { H5Fclose(id_); }
     operator hid_t() const { return id_; }
 
     void dataset(const char* name, hid_t type, hid_t memory_type, std::vector<hsize_t> extents, const void* values,
                  hid_t creation = H5P_DEFAULT) {
-        const hid_t space = extents.empty() ? H5Screate(H5S_SCALAR)
-                                            : H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr);
+        const hid_t space = extents.empty()
+                                ? H5Screate(H5S_SCALAR)
+                                : H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr);
         const hid_t id = H5Dcreate2(id_, name, type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
         ASSERT_GE(id, 0) << name;
         if (values) {
@@ -41,15 +42,16 @@ class RawFile {
         H5Sclose(space);
     }
     void attribute(const char* name, hid_t type, std::vector<hsize_t> extents, const void* values) {
-        const hid_t space = extents.empty() ? H5Screate(H5S_SCALAR)
-                                            : H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr);
+        const hid_t space = extents.empty()
+                                ? H5Screate(H5S_SCALAR)
+                                : H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr);
         const hid_t id = H5Acreate2(id_, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
         ASSERT_GE(H5Awrite(id, type, values), 0);
         H5Aclose(id);
         H5Sclose(space);
     }
 
-   private:
+private:
     hid_t id_;
 };
 
@@ -181,7 +183,8 @@ TEST(Hdf5, ReadsStringsOfEveryKind) {
     EXPECT_THAT(file.attribute_strings("", "padded"), ElementsAre("abcd", "ef"));
     EXPECT_THAT(file.attribute_strings("", "variable"), ElementsAre("", "longer than the others"));
     EXPECT_EQ(file.attribute_string("", "scalar"), "longer than the others");
-    EXPECT_THAT(message_of([&] { (void)file.attribute_string("", "variable"); }), HasSubstr("holds 2 strings, not one"));
+    EXPECT_THAT(message_of([&] { (void)file.attribute_string("", "variable"); }),
+                HasSubstr("holds 2 strings, not one"));
     EXPECT_THAT(message_of([&] { file.read("scalar"); }), HasSubstr("holds strings, not numbers"));
 }
 
@@ -214,7 +217,8 @@ TEST(Hdf5, WritesAttributesAndStrings) {
     EXPECT_THAT(file.attribute_f64("", "count"), ElementsAre(0x1p40));
     EXPECT_TRUE(file.has_attribute("n", "mean"));
     EXPECT_FALSE(file.has_attribute("n", "std"));
-    EXPECT_THAT(message_of([&] { file.attribute_f64("n", "std"); }), HasSubstr("'n': attribute 'std': no such attribute"));
+    EXPECT_THAT(message_of([&] { file.attribute_f64("n", "std"); }),
+                HasSubstr("'n': attribute 'std': no such attribute"));
 }
 
 TEST(Hdf5, ListsInNameOrderAndSurvivesCircles) {
@@ -330,7 +334,8 @@ TEST(Hdf5, TruncatedAnywhereIsOneError) {
     {  // the same in the old format of symbol tables, as h5py writes it
         RawFile raw(old);
         const std::vector<float> x(2000, 1.0f);
-        for (int i = 0; i < 6; ++i) raw.dataset(cat("w", i).c_str(), H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, {40, 50}, x.data());
+        for (int i = 0; i < 6; ++i)
+            raw.dataset(cat("w", i).c_str(), H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, {40, 50}, x.data());
         const hid_t variable = H5Tcopy(H5T_C_S1);
         H5Tset_size(variable, H5T_VARIABLE);
         const char* word = "word";

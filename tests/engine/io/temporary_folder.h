@@ -13,7 +13,7 @@
 namespace bitloom {
 
 class TemporaryFolder {
-   public:
+public:
     TemporaryFolder() {
         std::string name = (std::filesystem::temp_directory_path() / "bitloom-test-XXXXXX").string();
         if (!::mkdtemp(name.data())) fail("cannot make a temporary folder");
@@ -32,7 +32,7 @@ class TemporaryFolder {
         return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {}));
     }
 
-   private:
+private:
     std::filesystem::path path_;
 };
 
