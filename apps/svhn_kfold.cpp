@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "apps/common/common_flags.h"
@@ -115,6 +116,13 @@ std::string fold_name(const KfoldFlags& values, std::int64_t fold) {
     return cat(std::filesystem::path(values.load_model_from).stem().string(), "_", fold);
 }
 
+/// The flags, and the normalisation by the name under which `evaluate` finds it again.
+std::string checkpoint_configuration(const Flags& flags) {
+    auto json = nlohmann::ordered_json::parse(flags.to_json());
+    json["normalize"] = "per-pixel";
+    return json.dump();
+}
+
 void write_results(const std::string& out_dir, const std::vector<FoldScore>& scores, const std::vector<std::string>& names,
                    const Flags& flags, const std::string& command) {
     write_file_atomically(out_dir + "/folds.csv", fold_csv(scores));
@@ -173,7 +181,7 @@ int run(int argc, char** argv) {
     settings.resume = common.resume;
     settings.test_last_epoch = values.reference_last_epoch;
     settings.checkpoint_every_steps = values.checkpoint_every_steps;
-    settings.configuration = flags.to_json();
+    settings.configuration = checkpoint_configuration(flags);
 
     // Threads of a fold follow from the settings alone, never from what is left to do: a resumed fold computes the same bits.
     const std::int64_t processors = default_thread_count();

@@ -83,6 +83,7 @@ void check_usage(const TrainFlags& values, const CommonFlags& common, Device dev
 
 struct Data {
     std::shared_ptr<const Dataset> train, validation, test;
+    std::shared_ptr<const Dataset> statistics;  ///< all training images: `evaluate` must find the same mean and deviation
 };
 
 // The last images are held out before any shuffling; int(n (1 - split)) remain, as in Keras.
@@ -91,7 +92,7 @@ Data load_data(const DataFlags& source, const TrainFlags& values) {
     options.resize = values.resize;
     options.rgb = values.rgb;
     const DataSplits splits = load_dataset(options);
-    Data data{splits.train, splits.test, splits.test};
+    Data data{splits.train, splits.test, splits.test, splits.train};
     if (values.validation_split > 0) {
         std::vector<std::int64_t> all(static_cast<std::size_t>(splits.train->size()));
         std::iota(all.begin(), all.end(), 0);
@@ -173,7 +174,7 @@ int run(int argc, char** argv) {
     LoaderOptions evaluation_options;
     evaluation_options.batch_size = values.batch_size;
     evaluation_options.seed = seed;
-    evaluation_options.normalization = normalization_by_name(values.normalize, *data.train);
+    evaluation_options.normalization = normalization_by_name(values.normalize, *data.statistics);
     evaluation_options.dtype = dtype;
     evaluation_options.device = device;
     LoaderOptions training_options = evaluation_options;

@@ -14,7 +14,6 @@ void make_folder(const std::string& path) {
     std::error_code error;
     std::filesystem::create_directories(path, error);
     require(!error, "cannot create the folder ", path, ": ", error.message());
-    require(std::filesystem::is_directory(path, error), path, " is a file, expected a folder");
     require(access(path.c_str(), W_OK | X_OK) == 0, "cannot write into the folder ", path, ": ", std::strerror(errno));
 }
 

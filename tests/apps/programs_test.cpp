@@ -1,0 +1,235 @@
+// The programs as a user meets them: help, wrong usage, what a run leaves behind.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "engine/io/atomic_file.h"
+#include "tests/apps/process.h"
+
+namespace bitloom {
+namespace {
+
+using test::lines;
+using test::ProcessResult;
+using test::run;
+using test::TemporaryFolder;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+
+std::vector<std::string> tiny_kfold(const std::string& out_dir, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments{"--dataset=digits", "--train-size=400", "--test-size=100", "--folds=2",  "--epochs=2",
+                                       "--batchsize=50",   "--threads=1",      "--jobs=2",        "--out-dir=" + out_dir};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+}
+
+std::vector<std::string> tiny_train(const std::string& out_dir, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments{"--dataset=digits-grey", "--model=lenet5", "--train-size=200", "--test-size=100", "--epochs=1",
+                                       "--optimizer=adam",      "--lr=1e-3",      "--threads=1",      "--out-dir=" + out_dir};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+}
+
+/// Nothing on stdout, one line on stderr (after wrong usage a second one that points to the help).
+void expect_refusal(const ProcessResult& result, int status, const std::string& says) {
+    EXPECT_EQ(result.status, status) << result.err;
+    EXPECT_EQ(result.out, "");
+    const std::vector<std::string> said = lines(result.err);
+    ASSERT_EQ(said.size(), status == 2 ? 2u : 1u) << result.err;
+    EXPECT_THAT(said[0], HasSubstr(says));
+}
+
+TEST(Programs, ExplainThemselves) {
+    for (const char* program : {"svhn_kfold", "train", "evaluate"}) {
+        const ProcessResult result = run(program, {"--help"});
+        EXPECT_EQ(result.status, 0) << program;
+        EXPECT_EQ(result.err, "");
+        for (const char* flag : {"--seed", "--threads", "--device", "--dataset", "--data-dir", "--flagfile", "--config", "Usage: "})
+            EXPECT_THAT(result.out, HasSubstr(flag)) << program;
+    }
+    EXPECT_THAT(run("svhn_kfold", {"-h"}).out, HasSubstr("--KerasModel"));
+}
+
+TEST(Programs, RefuseWrongUsageWithStatus2) {
+    const TemporaryFolder folder;
+    const std::string out = folder / "run";
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--ephocs=3"})), 2, "'--ephocs'");
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--buffersize=99"})), 2, "--buffersize: must be at least 100");
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--quantize"})), 2, "--quantize");
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--prune=True"})), 2, "--prune");
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--Filters=8,8", "--Kernel=3"})), 2, "one value a convolution");
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--start=2"})), 2, "--start=2");
+    expect_refusal(run("svhn_kfold", {"--dataset=digits"}), 2, "--out-dir");
+    expect_refusal(run("train", tiny_train(out, {"--precision=bf16"})), 2, "--precision=bf16");
+    expect_refusal(run("train", tiny_train(out, {"--dtype=f64"})), 2, "--device=reference");
+    expect_refusal(run("train", tiny_train(out, {"--model=alexnet"})), 2, "--model");
+    expect_refusal(run("train", tiny_train(out, {"--schedule=sometimes"})), 2, "sometimes");
+    expect_refusal(run("train", tiny_train(out, {"--device=tpu"})), 2, "tpu");
+    expect_refusal(run("train", {"--resume", "--out-dir=" + out}), 2, "holds no run");
+    expect_refusal(run("train", {"--flagfile=" + (folder / "none.cfg")}), 2, "none.cfg");
+}
+
+TEST(Programs, NameMissingAndBrokenDataWithStatus1) {
+    const TemporaryFolder folder;
+    const std::string data = folder / "data";
+    expect_refusal(run("train", tiny_train(folder / "run", {"--dataset=mnist", "--data-dir=" + data})), 1, data);
+    expect_refusal(run("svhn_kfold", tiny_kfold(folder / "run", {"--dataset=svhn", "--data-dir=" + data})), 1, data);
+    std::filesystem::create_directory(data);
+    for (const char* name : {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"})
+        write_file_atomically(data + "/" + name, std::string("\0\0\x08\x03\0\0\xea\x60", 8));
+    expect_refusal(run("train", tiny_train(folder / "run", {"--dataset=mnist", "--data-dir=" + data})), 1, data);
+}
+
+TEST(Programs, NameAFolderThatCannotBeWritten) {
+    const TemporaryFolder folder;
+    write_file_atomically(folder / "file", "");
+    expect_refusal(run("train", tiny_train(folder / "file")), 1, "/file: Not a directory");
+    expect_refusal(run("svhn_kfold", tiny_kfold(folder / "file/run")), 1, "cannot create the folder");
+    expect_refusal(run("train", tiny_train("/proc/run")), 1, "/proc/run");  // not even root can write there
+}
+
+TEST(Kfold, LeavesWhatTheSpecificationNames) {
+    const TemporaryFolder folder;
+    const ProcessResult result = run("svhn_kfold", tiny_kfold(folder.path()));
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_THAT(result.out, HasSubstr("test accuracy: "));
+    EXPECT_THAT(result.out, HasSubstr("over 2 folds"));
+    EXPECT_THAT(result.out, HasSubstr(folder / "report.html"));
+    for (const std::string fold : {"full_0", "full_1"}) {
+        const std::string tested = fold + ".h5";
+        for (const std::string& name : {std::string("model_best.h5"), std::string("weights_best.h5"), std::string("last.h5"), tested})
+            EXPECT_TRUE(std::filesystem::exists(folder / (fold + "/" + name))) << fold << '/' << name;
+        const std::vector<std::string> history = lines(read_file(folder / (fold + "/history_dict.csv")));
+        ASSERT_EQ(history.size(), 3u);
+        EXPECT_EQ(history[0], "loss,accuracy,val_loss,val_accuracy,lr");
+    }
+    const Json summary = Json::parse(read_file(folder / "summary.json"));
+    ASSERT_EQ(summary.at("folds").size(), 2u);
+    const double first = summary["folds"][0]["test_accuracy"], second = summary["folds"][1]["test_accuracy"];
+    EXPECT_NEAR(summary["mean"]["test_accuracy"].get<double>(), (first + second) / 2, 1e-12);
+    EXPECT_NEAR(summary["std"]["test_accuracy"].get<double>(), std::abs(first - second) / 2, 1e-12);
+    EXPECT_EQ(lines(read_file(folder / "folds.csv")).size(), 3u);
+    EXPECT_EQ(Json::parse(read_file(folder / "config.json")).at("batchsize"), 50);
+    EXPECT_EQ(Json::parse(read_file(folder / "run.json")).at("threads"), 1);
+    EXPECT_THAT(read_file(folder / "report.html"), HasSubstr("Confusion on the test set"));
+    // The tested weights are those that evaluate finds in the file, with the normalisation that the file names.
+    const ProcessResult evaluated = run("evaluate", {"--weights=" + (folder / "full_0/full_0.h5"), "--dataset=digits", "--train-size=400",
+                                                     "--test-size=100", "--json"});
+    ASSERT_EQ(evaluated.status, 0) << evaluated.err;
+    EXPECT_NEAR(Json::parse(evaluated.out).at("correct").get<double>() / 100, first, 1e-12);
+}
+
+TEST(Kfold, SideBySideOrOneAfterTheOtherIsTheSame) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("svhn_kfold", tiny_kfold(folder / "two")).status, 0);
+    ASSERT_EQ(run("svhn_kfold", tiny_kfold(folder / "one", {"--jobs=1"})).status, 0);
+    EXPECT_EQ(read_file(folder / "two/folds.csv"), read_file(folder / "one/folds.csv"));
+    EXPECT_EQ(read_file(folder / "two/full_1/history_dict.csv"), read_file(folder / "one/full_1/history_dict.csv"));
+    EXPECT_NE(read_file(folder / "one/full_0/history_dict.csv"), read_file(folder / "one/full_1/history_dict.csv"));
+}
+
+TEST(Kfold, ResumingSkipsFinishedFoldsAndKeepsTheSettings) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("svhn_kfold", tiny_kfold(folder.path(), {"--single"})).status, 0);
+    const std::string untouched = read_file(folder / "full_0/last.h5");
+    const ProcessResult rest = run("svhn_kfold", {"--resume", "--nosingle", "--out-dir=" + folder.path()});
+    ASSERT_EQ(rest.status, 0) << rest.err;
+    EXPECT_THAT(rest.err, Not(HasSubstr("full_0: epoch")));
+    EXPECT_THAT(rest.err, HasSubstr("full_1: epoch 2/2"));
+    EXPECT_EQ(read_file(folder / "full_0/last.h5"), untouched);
+    expect_refusal(run("svhn_kfold", {"--resume", "--batchsize=64", "--out-dir=" + folder.path()}), 2, "--batchsize=50, not 64");
+}
+
+TEST(Kfold, ReferenceLastEpochTestsTheLastWeights) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("svhn_kfold", tiny_kfold(folder.path(), {"--single", "--reference-last-epoch", "--epochs=3", "--lr=0.5"})).status, 0);
+    EXPECT_EQ(Json::parse(read_file(folder / "full_0/scores.json")).at("tested_epoch"), 3);
+}
+
+TEST(Kfold, StartsFromASavedModel) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("svhn_kfold", tiny_kfold(folder.path(), {"--single"})).status, 0);
+    const ProcessResult again =
+        run("svhn_kfold", tiny_kfold(folder.path(), {"--single", "--loadModel", "--lmodel=full_0", "--lr=0", "--epochs=1"}));
+    ASSERT_EQ(again.status, 0) << again.err;
+    EXPECT_TRUE(std::filesystem::exists(folder / "full_0_0/model_best.h5"));
+    expect_refusal(run("svhn_kfold", tiny_kfold(folder.path(), {"--loadModel", "--lmodel=none"})), 1, "none");
+    expect_refusal(run("svhn_kfold", tiny_kfold(folder.path(), {"--loadModel", "--lmodel=full_0", "--Filters=8", "--Kernel=3", "--Strides=1",
+                                                                "--Pooling=2", "--single"})),
+                   1, "conv_0.weight");
+}
+
+TEST(Train, LeavesHistoryReportAndWeightsThatEvaluateReads) {
+    const TemporaryFolder folder;
+    const ProcessResult result = run("train", tiny_train(folder.path(), {"--validation-split=0.25", "--epochs=2"}));
+    ASSERT_EQ(result.status, 0) << result.err;
+    const std::vector<std::string> said = lines(result.out);
+    ASSERT_EQ(said.size(), 4u);
+    EXPECT_THAT(said[0], HasSubstr("/100"));
+    EXPECT_EQ(lines(read_file(folder / "history.csv")).size(), 3u);
+    EXPECT_THAT(read_file(folder / "report.html"), HasSubstr("Classes of the test set"));
+    EXPECT_TRUE(std::filesystem::exists(folder / "best.h5"));
+    const ProcessResult evaluated =
+        run("evaluate", {"--weights=" + (folder / "last.h5"), "--dataset=digits-grey", "--train-size=200", "--test-size=100"});
+    ASSERT_EQ(evaluated.status, 0) << evaluated.err;
+    EXPECT_EQ(lines(evaluated.out)[0], said[0]);
+    EXPECT_EQ(lines(evaluated.out)[2], said[2]);
+}
+
+TEST(Train, ReadsItsOwnRecordAndTheShippedConfigurations) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("train", tiny_train(folder / "a")).status, 0);
+    ASSERT_EQ(run("train", {"--config=" + (folder / "a/config.json"), "--out-dir=" + (folder / "b")}).status, 0);
+    EXPECT_EQ(read_file(folder / "a/history.csv"), read_file(folder / "b/history.csv"));
+    // Each shipped file is accepted up to the data, which the named folder does not hold.
+    const std::string configs = std::string(BITLOOM_SOURCE_DIR) + "/configs/", none = folder / "none";
+    for (const char* name : {"mnist_mlp_gpfq", "mnist_mlp_best", "resnet20_cifar10_10epochs"})
+        expect_refusal(run("train", {"--config=" + configs + name + ".json", "--data-dir=" + none, "--out-dir=" + (folder / "c")}), 1, none);
+    expect_refusal(run("svhn_kfold", {"--flagfile=" + configs + "svhn_cnn.cfg", "--data-dir=" + none, "--out-dir=" + (folder / "c")}), 1, none);
+    for (const char* flag : {"--flagfile=", "--config="}) {
+        const std::string name = flag == std::string("--config=") ? "svhn_digits.json" : "demo.cfg";
+        const std::vector<std::string> small = tiny_kfold(folder / "d", {"--single", "--epochs=1"});
+        std::vector<std::string> arguments{flag + configs + name};
+        arguments.insert(arguments.end(), small.begin(), small.end());
+        EXPECT_EQ(run("svhn_kfold", arguments).status, 0) << name;
+    }
+}
+
+TEST(Train, RefusesTheWeightsOfAnotherModel) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("train", tiny_train(folder / "a")).status, 0);
+    expect_refusal(run("train", tiny_train(folder / "b", {"--model=mnist_mlp", "--init-weights=" + (folder / "a/last.h5")})), 1, "a/last.h5");
+    std::filesystem::resize_file(folder / "a/last.h5", std::filesystem::file_size(folder / "a/last.h5") / 2);
+    expect_refusal(run("train", {"--resume", "--out-dir=" + (folder / "a")}), 1, "a/last.h5");
+}
+
+TEST(Train, StepLimitEndsWithinTheEpoch) {
+    const TemporaryFolder folder;
+    const ProcessResult result = run("train", tiny_train(folder.path(), {"--batch-size=10", "--max-steps=7", "--epochs=3"}));
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(Json::parse(read_file(folder / "summary.json")).at("epochs"), 0);
+    // Seven steps and then the rest are the whole run.
+    const TemporaryFolder whole;
+    ASSERT_EQ(run("train", {"--resume", "--max-steps=0", "--out-dir=" + folder.path()}).status, 0);
+    ASSERT_EQ(run("train", tiny_train(whole.path(), {"--batch-size=10", "--epochs=3"})).status, 0);
+    EXPECT_EQ(read_file(folder / "history.csv"), read_file(whole / "history.csv"));
+}
+
+TEST(Train, ReferenceDeviceComputesInDouble) {
+    const TemporaryFolder folder;
+    const std::vector<std::string> few{"--train-size=32", "--test-size=16", "--batch-size=8"};
+    std::vector<std::string> in_double = few;
+    in_double.insert(in_double.end(), {"--device=reference", "--dtype=f64"});
+    ASSERT_EQ(run("train", tiny_train(folder / "double", in_double)).status, 0);
+    ASSERT_EQ(run("train", tiny_train(folder / "fast", few)).status, 0);
+    const auto loss = [&](const std::string& name) { return std::stod(lines(read_file(folder / (name + "/history.csv")))[1]); };
+    EXPECT_NEAR(loss("double"), loss("fast"), 1e-4);
+    EXPECT_NE(loss("double"), loss("fast"));
+}
+
+}  // namespace
+}  // namespace bitloom

@@ -1,0 +1,157 @@
+// A run that is killed at any moment and resumed ends in the same bits as one that was left alone.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+
+#include "engine/io/atomic_file.h"
+#include "engine/io/checkpoint.h"
+#include "engine/random.h"
+#include "tests/apps/process.h"
+
+namespace bitloom {
+namespace {
+
+using test::lines;
+using test::Process;
+using test::ProcessResult;
+using test::run;
+using test::TemporaryFolder;
+using Clock = std::chrono::steady_clock;
+
+void expect_equal_tensors(const std::vector<std::pair<std::string, Tensor>>& a, const std::vector<std::pair<std::string, Tensor>>& b) {
+    ASSERT_EQ(a.size(), b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        ASSERT_EQ(a[i].first, b[i].first);
+        ASSERT_EQ(a[i].second.bytes(), b[i].second.bytes()) << a[i].first;
+        EXPECT_EQ(std::memcmp(a[i].second.raw(), b[i].second.raw(), a[i].second.bytes()), 0) << a[i].first;
+    }
+}
+
+/// All but the settings: these name the folder.
+void expect_equal_checkpoints(const std::string& path_a, const std::string& path_b) {
+    const Checkpoint a = load_checkpoint(path_a), b = load_checkpoint(path_b);
+    EXPECT_FALSE(a.parameters.empty());
+    expect_equal_tensors(a.parameters, b.parameters);
+    expect_equal_tensors(a.buffers, b.buffers);
+    expect_equal_tensors(a.optimizer, b.optimizer);
+    EXPECT_EQ(a.integers, b.integers);
+    EXPECT_EQ(a.strings, b.strings);
+    ASSERT_EQ(a.doubles.size(), b.doubles.size());
+    for (const auto& [name, values] : a.doubles) {
+        const std::vector<double>& others = b.doubles.at(name);
+        ASSERT_EQ(values.size(), others.size()) << name;
+        // Bit for bit: a missing validation value is NaN in both.
+        EXPECT_EQ(std::memcmp(values.data(), others.data(), values.size() * sizeof(double)), 0) << name;
+    }
+}
+
+/// Waits until `path` is another file than at `before`, or the process has ended.
+void wait_for_change(Process& process, const std::string& path, std::filesystem::file_time_type before) {
+    std::error_code none;
+    while (process.running()) {
+        const auto now = std::filesystem::last_write_time(path, none);
+        if (!none && now != before) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
+/// Starts a program again and again, each time killed at a random moment after it has made progress; then lets it finish.
+/// Returns how many times it was killed before its end.
+int run_with_kills(const std::string& program, std::vector<std::string> arguments, const std::string& checkpoint, int kills,
+                   double longest_ms, std::uint64_t seed, ProcessResult& last) {
+    Rng rng(seed, "kills");
+    int killed = 0;
+    for (int i = 0; i < kills; ++i) {
+        std::error_code none;
+        const auto before = std::filesystem::last_write_time(checkpoint, none);
+        Process process(program, arguments);
+        wait_for_change(process, checkpoint, none ? std::filesystem::file_time_type::min() : before);
+        std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(rng.uniform(0, longest_ms)));
+        process.kill(SIGKILL);
+        if (process.wait().signal == SIGKILL) ++killed;
+        if (i == 0) arguments.push_back("--resume");
+    }
+    last = run(program, arguments);
+    return killed;
+}
+
+constexpr int kills = 5;
+
+TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
+    const TemporaryFolder folder;
+    const auto arguments = [&](const std::string& name) {
+        return std::vector<std::string>{"--dataset=digits",        "--model=svhn_cnn",   "--train-size=1200", "--test-size=200",
+                                        "--epochs=8",              "--batch-size=32",    "--optimizer=sgd",   "--lr=0.05",
+                                        "--augment=crop2,shift0.1", "--schedule=cosine", "--threads=1",       "--checkpoint-every-steps=7",
+                                        "--out-dir=" + (folder / name)};
+    };
+    const Clock::time_point begin = Clock::now();
+    const ProcessResult whole = run("train", arguments("whole"));
+    ASSERT_EQ(whole.status, 0) << whole.err;
+    const double milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+
+    ProcessResult last;
+    const int killed = run_with_kills("train", arguments("killed"), folder / "killed/last.h5", kills, milliseconds / (3 * kills), 7, last);
+    ASSERT_EQ(last.status, 0) << last.err;
+    EXPECT_GE(killed, 3) << "too few of the kills came before the end to show anything";
+    expect_equal_checkpoints(folder / "whole/last.h5", folder / "killed/last.h5");
+    expect_equal_checkpoints(folder / "whole/best.h5", folder / "killed/best.h5");
+    EXPECT_EQ(read_file(folder / "whole/history.csv"), read_file(folder / "killed/history.csv"));
+    EXPECT_EQ(read_file(folder / "whole/summary.json"), read_file(folder / "killed/summary.json"));
+}
+
+TEST(Resume, KfoldKilledAtRandomMomentsEndsInTheSameBits) {
+    const TemporaryFolder folder;
+    const auto arguments = [&](const std::string& name) {
+        return std::vector<std::string>{"--dataset=digits", "--train-size=1200", "--test-size=200", "--folds=2",
+                                        "--epochs=6",       "--batchsize=32",    "--threads=1",     "--jobs=2",
+                                        "--checkpoint-every-steps=5", "--out-dir=" + (folder / name)};
+    };
+    const Clock::time_point begin = Clock::now();
+    const ProcessResult whole = run("svhn_kfold", arguments("whole"));
+    ASSERT_EQ(whole.status, 0) << whole.err;
+    const double milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+
+    ProcessResult last;
+    const int killed = run_with_kills("svhn_kfold", arguments("killed"), folder / "killed/full_0/last.h5", kills, milliseconds / (3 * kills), 11, last);
+    ASSERT_EQ(last.status, 0) << last.err;
+    EXPECT_GE(killed, 3) << "too few of the kills came before the end to show anything";
+    for (const std::string fold : {"full_0", "full_1"}) {
+        expect_equal_checkpoints(folder / ("whole/" + fold + "/last.h5"), folder / ("killed/" + fold + "/last.h5"));
+        EXPECT_EQ(read_file(folder / ("whole/" + fold + "/history_dict.csv")), read_file(folder / ("killed/" + fold + "/history_dict.csv")));
+        EXPECT_EQ(read_file(folder / ("whole/" + fold + "/scores.json")), read_file(folder / ("killed/" + fold + "/scores.json")));
+    }
+    EXPECT_EQ(read_file(folder / "whole/summary.json"), read_file(folder / "killed/summary.json"));
+}
+
+TEST(Resume, InterruptSavesAndEndsWithStatus130) {
+    const TemporaryFolder folder;
+    const std::string out = folder / "run", checkpoint = out + "/full_0/last.h5";
+    const std::vector<std::string> arguments{"--dataset=digits", "--train-size=1000", "--test-size=200", "--folds=2",    "--single", "--epochs=500",
+                                             "--batchsize=32",   "--threads=1",       "--lr=1e-6",       "--out-dir=" + out};
+    Process process("svhn_kfold", arguments);
+    wait_for_change(process, checkpoint, std::filesystem::file_time_type::min());
+    process.kill(SIGINT);
+    const ProcessResult result = process.wait();
+    EXPECT_EQ(result.status, 130) << result.err;
+    EXPECT_THAT(result.err, ::testing::HasSubstr("--resume"));
+    EXPECT_EQ(result.out, "");
+    EXPECT_FALSE(std::filesystem::exists(out + "/full_0/scores.json"));
+    const std::int64_t steps = load_checkpoint(checkpoint).integers.at("trainer.step");
+    EXPECT_GT(steps, 0);
+    // Two epochs more than the interrupted ones would be many: as long as it goes on from there, ends and counts on.
+    const std::int64_t epochs = load_checkpoint(checkpoint).integers.at("trainer.epoch") + 1;
+    const ProcessResult rest = run("svhn_kfold", {"--resume", "--out-dir=" + out, "--epochs=" + std::to_string(epochs)});
+    ASSERT_EQ(rest.status, 0) << rest.err;
+    EXPECT_GT(load_checkpoint(checkpoint).integers.at("trainer.step"), steps);
+    EXPECT_EQ(lines(read_file(out + "/full_0/history_dict.csv")).size(), static_cast<std::size_t>(epochs) + 1);
+}
+
+}  // namespace
+}  // namespace bitloom
