@@ -1,7 +1,7 @@
-// Speed of the cpu kernels on the shapes of ResNet-20 (CIFAR-10, shortcuts by projection) and of the SVHN network, batch
-// 128, each against a floor measured in the same run: the larger of its arithmetic at the rate of a large matrix product,
-// and of the bytes it must move at the rate of memcpy on as many bytes. At the end: the sum over one training step.
-// Threads: OMP_NUM_THREADS. Selection: --benchmark_filter=REGEX.
+// Speed of the cpu kernels on the shapes of ResNet-20 (CIFAR-10, shortcuts by projection) and of the SVHN network,
+// batch 128, each against a floor measured in the same run: the larger of its arithmetic at the rate of a large matrix
+// product, and of the bytes it must move at the rate of memcpy on as many bytes. At the end: the sum over one training
+// step. Threads: OMP_NUM_THREADS. Selection: --benchmark_filter=REGEX.
 
 #include <benchmark/benchmark.h>
 #include <omp.h>
@@ -63,7 +63,11 @@ double product_rate() {
         const Tensor a = random({n, n}), b = random({n, n});
         Tensor c = Tensor::empty({n, n});
         const double seconds = best_time(
-            [&] { cpu::onednn::matrix_product({.m = n, .n = n, .k = n}, a.read<float>(), b.read<float>(), nullptr, c.write<float>()); }, 60);
+            [&] {
+                cpu::onednn::matrix_product({.m = n, .n = n, .k = n}, a.read<float>(), b.read<float>(), nullptr,
+                                            c.write<float>());
+            },
+            60);
         return 2.0 * n * n * n / seconds;
     }();
     return rate;
@@ -92,8 +96,9 @@ double copy_time(double bytes) {
 
 double floor_time(const Case& c) { return std::max(c.flops / product_rate(), c.bytes > 0 ? copy_time(c.bytes) : 0.0); }
 
-void add_convolution(std::vector<Case>& cases, const std::string& name, std::int64_t size, std::int64_t in, std::int64_t out,
-                     std::int64_t kernel, std::int64_t stride, std::int64_t pad, int in_step, bool first_layer = false) {
+void add_convolution(std::vector<Case>& cases, const std::string& name, std::int64_t size, std::int64_t in,
+                     std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t pad, int in_step,
+                     bool first_layer = false) {
     const Shape x_shape{batch, size, size, in}, w_shape{out, kernel, kernel, in};
     const Conv2dGeometry g =
         conv2d_geometry(x_shape, w_shape, {.stride_h = stride, .stride_w = stride, .padding = Padding::symmetric(pad)});
@@ -104,30 +109,33 @@ void add_convolution(std::vector<Case>& cases, const std::string& name, std::int
     cases.push_back({name + " forward", in_step, flops, bytes,
                      [&k, g, x, w, y = Tensor::empty_like(dy)]() mutable { k.conv2d_forward(g, x, w, nullptr, y); }});
     if (!first_layer)
-        cases.push_back({name + " backward data", in_step, flops, bytes,
-                         [&k, g, dy, w, dx = Tensor::empty_like(x)]() mutable { k.conv2d_backward_data(g, dy, w, dx); }});
-    cases.push_back({name + " backward weights", in_step, flops, bytes,
-                     [&k, g, x, dy, dw = Tensor::empty_like(w)]() mutable { k.conv2d_backward_weights(g, x, dy, dw, nullptr); }});
+        cases.push_back(
+            {name + " backward data", in_step, flops, bytes,
+             [&k, g, dy, w, dx = Tensor::empty_like(x)]() mutable { k.conv2d_backward_data(g, dy, w, dx); }});
+    cases.push_back(
+        {name + " backward weights", in_step, flops, bytes,
+         [&k, g, x, dy, dw = Tensor::empty_like(w)]() mutable { k.conv2d_backward_weights(g, x, dy, dw, nullptr); }});
 }
 
-void add_norm(std::vector<Case>& cases, const std::string& name, const Shape& shape, NormEpilogue epilogue, bool residual,
-              int in_step) {
+void add_norm(std::vector<Case>& cases, const std::string& name, const Shape& shape, NormEpilogue epilogue,
+              bool residual, int in_step) {
     const Shape channels{shape[-1]};
     const Tensor x = random(shape), other = random(shape), gamma = random(channels), beta = random(channels);
     const Tensor variance = Tensor::full(channels, 0.3), mean = Tensor::zeros(channels);
     const OpKernels& k = op_kernels(cpu_device);
     const double tensor = 4.0 * static_cast<double>(x.numel());
     const bool relu = epilogue == NormEpilogue::relu;
-    cases.push_back({name + " forward", in_step, 0, tensor * (residual ? 4 : 3),
-                     [=, &k, y = Tensor::empty(shape), m = Tensor::empty(channels), v = Tensor::empty(channels)]() mutable {
-                         k.batch_norm_forward(x, gamma, beta, residual ? &other : nullptr, 1e-5, epilogue, y, m, v);
-                     }});
+    cases.push_back(
+        {name + " forward", in_step, 0, tensor * (residual ? 4 : 3),
+         [=, &k, y = Tensor::empty(shape), m = Tensor::empty(channels), v = Tensor::empty(channels)]() mutable {
+             k.batch_norm_forward(x, gamma, beta, residual ? &other : nullptr, 1e-5, epilogue, y, m, v);
+         }});
     const int reads = relu ? 6 : 4;
     cases.push_back({name + " backward", in_step, 0, tensor * (reads + (residual ? 2 : 1)),
                      [=, &k, dy = random(shape), dx = Tensor::empty(shape), dr = Tensor::empty(shape),
                       dg = Tensor::empty(channels), db = Tensor::empty(channels)]() mutable {
-                         k.batch_norm_backward(dy, x, relu ? &other : nullptr, gamma, mean, variance, 1e-5, epilogue, &dx,
-                                               residual ? &dr : nullptr, dg, db);
+                         k.batch_norm_backward(dy, x, relu ? &other : nullptr, gamma, mean, variance, 1e-5, epilogue,
+                                               &dx, residual ? &dr : nullptr, dg, db);
                      }});
 }
 
@@ -176,12 +184,14 @@ void add_resnet20(std::vector<Case>& cases) {
         cases.push_back({"gradient add " + where, 3, 0, 12.0 * static_cast<double>(dx.numel()),
                          [dx, sum = random(shape)]() mutable { engine_kernels(cpu_device).add(sum, dx); }});
     }
-    const Pool2dGeometry g = pool2d_geometry({batch, 8, 8, 64}, {.window_h = 8, .window_w = 8, .stride_h = 1, .stride_w = 1});
+    const Pool2dGeometry g =
+        pool2d_geometry({batch, 8, 8, 64}, {.window_h = 8, .window_w = 8, .stride_h = 1, .stride_w = 1});
     const Tensor x = random({batch, 8, 8, 64});
     Tensor y = random({batch, 1, 1, 64});
     const OpKernels& k = op_kernels(cpu_device);
     const double bytes = 4.0 * static_cast<double>(x.numel());
-    cases.push_back({"global average forward", 1, 0, bytes, [=, &k]() mutable { k.avg_pool2d_forward(g, true, x, y); }});
+    cases.push_back(
+        {"global average forward", 1, 0, bytes, [=, &k]() mutable { k.avg_pool2d_forward(g, true, x, y); }});
     cases.push_back({"global average backward", 1, 0, bytes,
                      [=, &k, dx = Tensor::empty_like(x)]() mutable { k.avg_pool2d_backward(g, true, y, dx); }});
     add_dense(cases, "dense 64-10", 64, 10, 1);
@@ -189,7 +199,8 @@ void add_resnet20(std::vector<Case>& cases) {
     for (std::int32_t i = 0; i < batch; ++i) classes.push_back(i % 10);
     const Tensor logits = random({batch, 10}), labels = Tensor::from({batch}, classes), one = Tensor::full({1}, 1);
     Tensor losses = Tensor::empty({batch}), p = Tensor::empty_like(logits);
-    cases.push_back({"cross-entropy forward", 1, 0, 0, [=, &k]() mutable { k.cross_entropy_forward(logits, labels, losses, &p); }});
+    cases.push_back(
+        {"cross-entropy forward", 1, 0, 0, [=, &k]() mutable { k.cross_entropy_forward(logits, labels, losses, &p); }});
     cases.push_back({"cross-entropy backward", 1, 0, 0, [=, &k, dz = Tensor::empty_like(logits)]() mutable {
                          k.cross_entropy_backward(p, labels, 1.0 / batch, one, dz);
                      }});
@@ -218,7 +229,8 @@ void add_pointwise(std::vector<Case>& cases) {
         cases.push_back({name, 0, 0, tensors * tensor, [run, y = Tensor::empty(shape)]() mutable { run(y); }});
     };
     const auto unary = [&](UnaryOp op) {
-        add(cat(unary_names[static_cast<std::size_t>(op)], " forward"), 2, [=, &k](Tensor& y) { k.unary_forward(op, 0.1, 0.5, x, y); });
+        add(cat(unary_names[static_cast<std::size_t>(op)], " forward"), 2,
+            [=, &k](Tensor& y) { k.unary_forward(op, 0.1, 0.5, x, y); });
         add(cat(unary_names[static_cast<std::size_t>(op)], " backward"), 3,
             [=, &k](Tensor& y) { k.unary_backward(op, 0.1, 0.5, x, other, other, y); });
     };
@@ -233,15 +245,18 @@ void add_pointwise(std::vector<Case>& cases) {
     add("surrogate clipped", 3, [=, &k](Tensor& y) { k.surrogate_backward({Surrogate::clipped}, x, other, y); });
     add("dropout", 2, [=, &k](Tensor& y) { k.dropout(0.3, stream(1, "bench", 0), x, y); });
     add("sum over all", 1, [=, &k, s = Tensor::empty({1})](Tensor&) mutable { k.reduce_sum(15, 1, x, s); });
-    add("sum over all but channels", 1, [=, &k, s = Tensor::empty({16})](Tensor&) mutable { k.reduce_sum(7, 1, x, s); });
-    StridedCopy to_nchw{.rank = 4, .sizes = {batch, 16, 32, 32}, .source_strides = {16 * 1024, 1, 32 * 16, 16},
+    add("sum over all but channels", 1,
+        [=, &k, s = Tensor::empty({16})](Tensor&) mutable { k.reduce_sum(7, 1, x, s); });
+    StridedCopy to_nchw{.rank = 4,
+                        .sizes = {batch, 16, 32, 32},
+                        .source_strides = {16 * 1024, 1, 32 * 16, 16},
                         .target_strides = {16 * 1024, 1024, 32, 1}};
     add("transpose NHWC-NCHW", 2, [=, &k](Tensor& y) { k.strided_copy(to_nchw, x, y); });
 }
 
 /// One row a benchmark, from the best of its repetitions.
 class Table : public benchmark::BenchmarkReporter {
-   public:
+public:
     bool ReportContext(const Context&) override {
         std::printf("%d thread(s); matrix product %.0f GFLOP/s; copy of 16 MiB %.1f GB/s\n\n", omp_get_max_threads(),
                     product_rate() * 1e-9, 0x1p24 / copy_time(0x1p24) * 1e-9);
@@ -268,11 +283,12 @@ class Table : public benchmark::BenchmarkReporter {
     }
     void Finalize() override {
         if (step_ > 0)
-            std::printf("\nResNet-20 training step, batch %d, sum of the kernels above: %.2f ms, floor %.2f ms, ratio %.2f\n",
-                        static_cast<int>(batch), step_ * 1e3, step_floor_ * 1e3, step_ / step_floor_);
+            std::printf(
+                "\nResNet-20 training step, batch %d, sum of the kernels above: %.2f ms, floor %.2f ms, ratio %.2f\n",
+                static_cast<int>(batch), step_ * 1e3, step_floor_ * 1e3, step_ / step_floor_);
     }
 
-   private:
+private:
     static std::string rate(double amount, double seconds) { return amount > 0 ? ratio(amount / seconds * 1e-9) : "-"; }
     static std::string ratio(double value) {
         char text[32];
@@ -292,14 +308,18 @@ int main(int argc, char** argv) {
     add_svhn(cases);
     add_pointwise(cases);
     for (Case& c : cases) {
-        benchmark::RegisterBenchmark(c.name.c_str(), [&c](benchmark::State& state) {
-            c.run();  // makes the primitives
-            for (auto _ : state) c.run();
-            state.counters["flops"] = c.flops;
-            state.counters["bytes"] = c.bytes;
-            state.counters["in_step"] = c.in_step;
-            state.counters["floor"] = floor_time(c);
-        })->UseRealTime()->MinTime(0.002)->Repetitions(20);
+        benchmark::RegisterBenchmark(c.name.c_str(),
+                                     [&c](benchmark::State& state) {
+                                         c.run();  // makes the primitives
+                                         for (auto _ : state) c.run();
+                                         state.counters["flops"] = c.flops;
+                                         state.counters["bytes"] = c.bytes;
+                                         state.counters["in_step"] = c.in_step;
+                                         state.counters["floor"] = floor_time(c);
+                                     })
+            ->UseRealTime()
+            ->MinTime(0.002)
+            ->Repetitions(20);
     }
     Table table;
     benchmark::RunSpecifiedBenchmarks(&table);

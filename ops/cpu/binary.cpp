@@ -14,8 +14,8 @@ using Steps = std::array<std::int64_t, 3>;
 
 /// `rows` runs of n elements; an operand of stride 0 is one value for a whole run.
 template <int a_stride, int b_stride, class F>
-[[gnu::always_inline]] inline void run(std::int64_t rows, const Steps& row, std::int64_t n, const float* a, const float* b,
-                                       float* y, const F& f) {
+[[gnu::always_inline]] inline void run(std::int64_t rows, const Steps& row, std::int64_t n, const float* a,
+                                       const float* b, float* y, const F& f) {
     for (std::int64_t r = 0; r < rows; ++r, a += row[0], b += row[1], y += row[2]) {
         for_lanes(n, [&]<int N>(std::int64_t i) {
             using V = typename Pack<N>::Float;
@@ -26,12 +26,16 @@ template <int a_stride, int b_stride, class F>
 }
 
 template <class F>
-void run(std::int64_t rows, const Steps& row, std::int64_t n, const Steps& step, const float* a, const float* b, float* y,
-         const F& f) {
-    if (step[0] && step[1]) run<1, 1>(rows, row, n, a, b, y, f);
-    else if (step[0]) run<1, 0>(rows, row, n, a, b, y, f);
-    else if (step[1]) run<0, 1>(rows, row, n, a, b, y, f);
-    else run<0, 0>(rows, row, n, a, b, y, f);
+void run(std::int64_t rows, const Steps& row, std::int64_t n, const Steps& step, const float* a, const float* b,
+         float* y, const F& f) {
+    if (step[0] && step[1])
+        run<1, 1>(rows, row, n, a, b, y, f);
+    else if (step[0])
+        run<1, 0>(rows, row, n, a, b, y, f);
+    else if (step[1])
+        run<0, 1>(rows, row, n, a, b, y, f);
+    else
+        run<0, 0>(rows, row, n, a, b, y, f);
 }
 
 /// [rows, n] with the operand `vector` [n] the same in every row: a few short rows at a time.
@@ -65,7 +69,8 @@ void apply(const MergedAxes<3>& axes, const float* a, const float* b, float* y, 
         });
     }
     parallel_items(axes.runs(2), rows * n, [&](std::int64_t begin, std::int64_t end) {
-        axes.for_each_run(begin, end, [&](const Steps& at) { run(rows, row, n, step, a + at[0], b + at[1], y + at[2], f); }, 2);
+        axes.for_each_run(
+            begin, end, [&](const Steps& at) { run(rows, row, n, step, a + at[0], b + at[1], y + at[2], f); }, 2);
     });
 }
 
@@ -85,13 +90,20 @@ void binary_forward(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) {
                                   at_b < 0 || b.dim(at_b) == 1 ? 0 : b_own[at_b], y_own[axis]});
     }
     switch (op) {
-        case BinaryOp::add: return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l + r; });
-        case BinaryOp::subtract: return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l - r; });
-        case BinaryOp::multiply: return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l * r; });
-        case BinaryOp::divide: return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l / r; });
-        case BinaryOp::maximum: return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l < r ? r : l; });
-        case BinaryOp::minimum: return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l > r ? r : l; });
-        case BinaryOp::count: break;
+        case BinaryOp::add:
+            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l + r; });
+        case BinaryOp::subtract:
+            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l - r; });
+        case BinaryOp::multiply:
+            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l * r; });
+        case BinaryOp::divide:
+            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l / r; });
+        case BinaryOp::maximum:
+            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l < r ? r : l; });
+        case BinaryOp::minimum:
+            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l > r ? r : l; });
+        case BinaryOp::count:
+            break;
     }
     fail(who, ": no such function, ", static_cast<int>(op));
 }

@@ -8,7 +8,8 @@
 
 namespace bitloom::ops::cpu {
 
-/// Row-major axes, each with one stride an operand. Axes of extent 1 are dropped, neighbours merged where every operand allows.
+/// Row-major axes, each with one stride an operand. Axes of extent 1 are dropped, neighbours merged where every operand
+/// allows.
 template <int Operands>
 struct MergedAxes {
     int rank = 0;

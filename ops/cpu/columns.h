@@ -21,9 +21,11 @@ inline Period period_of(std::int64_t channels, std::int64_t at_least) {
 
 /// Constants of the channels, repeated over a period; `columns` such arrays one behind another.
 class PeriodicConstants {
-   public:
+public:
     PeriodicConstants(std::int64_t channels, std::int64_t at_least, int columns)
-        : channels_(channels), period_(period_of(channels, at_least)), storage_(Tensor::empty({columns, period_.length})) {
+        : channels_(channels),
+          period_(period_of(channels, at_least)),
+          storage_(Tensor::empty({columns, period_.length})) {
         memory_ = storage_.write<float>();
     }
     /// Sets array `column` to value(channel).
@@ -39,11 +41,12 @@ class PeriodicConstants {
     void for_each_run(std::int64_t rows, F&& f) const {
         parallel_items(rows, channels_, [&](std::int64_t begin, std::int64_t end) {
             const std::int64_t stop = end * channels_;
-            for (std::int64_t i = begin * channels_; i < stop; i += period_.length) f(i, std::min(period_.length, stop - i));
+            for (std::int64_t i = begin * channels_; i < stop; i += period_.length)
+                f(i, std::min(period_.length, stop - i));
         });
     }
 
-   private:
+private:
     std::int64_t channels_;
     Period period_;
     Tensor storage_;
@@ -55,8 +58,8 @@ namespace detail {
 /// Sums of `Group` neighbouring registers of a period over `periods` of them; register g, sum s lands in
 /// out[s * length + column + g * lanes].
 template <int Sums, int Group, class Term>
-[[gnu::always_inline]] inline void sum_registers(const Term& term, std::int64_t first, std::int64_t periods, std::int64_t length,
-                                                 std::int64_t column, float* out) {
+[[gnu::always_inline]] inline void sum_registers(const Term& term, std::int64_t first, std::int64_t periods,
+                                                 std::int64_t length, std::int64_t column, float* out) {
     using Float = typename Pack<simd_lanes>::Float;
     Float sums[Group][Sums] = {};
     for (std::int64_t p = 0; p < periods; ++p) {
@@ -68,10 +71,11 @@ template <int Sums, int Group, class Term>
         for (int s = 0; s < Sums; ++s) store<Float>(out + s * length + column + g * simd_lanes, sums[g][s]);
 }
 
-/// Adds the terms of rows [begin, end) to totals [Sums][channels]. Sums run in f32 over blocks that stay in the first-level
-/// cache, in double from block to block.
+/// Adds the terms of rows [begin, end) to totals [Sums][channels]. Sums run in f32 over blocks that stay in the
+/// first-level cache, in double from block to block.
 template <int Sums, class Term>
-void add_rows(const Term& term, std::int64_t channels, std::int64_t begin, std::int64_t end, float* lanes, double* totals) {
+void add_rows(const Term& term, std::int64_t channels, std::int64_t begin, std::int64_t end, float* lanes,
+              double* totals) {
     constexpr std::int64_t block_elements = 8192;
     const Period period = period_of(channels, 4 * simd_lanes);
     const std::int64_t block = std::max<std::int64_t>(block_elements / period.length, 1);
@@ -100,8 +104,8 @@ void add_rows(const Term& term, std::int64_t channels, std::int64_t begin, std::
 
 }  // namespace detail
 
-/// totals[s][c] = the sum over all rows of what term adds: `term.add<V>(element, lane, sums)` adds one register's (or one
-/// element's) terms to sums[0..Sums); `lane` indexes constants repeated over a period of at least 4 registers.
+/// totals[s][c] = the sum over all rows of what term adds: `term.add<V>(element, lane, sums)` adds one register's (or
+/// one element's) terms to sums[0..Sums); `lane` indexes constants repeated over a period of at least 4 registers.
 /// Threads take contiguous rows; their totals are added in thread order.
 template <int Sums, class Term>
 void column_sums(std::int64_t rows, std::int64_t channels, const Term& term, double* totals) {

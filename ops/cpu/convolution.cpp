@@ -21,7 +21,8 @@ void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tenso
     if (dx.numel() != 0) onednn::convolution_backward_data(g, pdy, weight, pdx);
 }
 
-void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias) {
+void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dweight,
+                             Tensor* dbias) {
     constexpr std::string_view who = "conv2d_backward_weights";
     const float *px = input(x, who), *pdy = input(dy, who);
     float *pdw = output(dweight, who), *pdb = optional_output(dbias, who);

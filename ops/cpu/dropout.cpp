@@ -12,11 +12,13 @@ namespace bitloom::ops::cpu {
 
 namespace {
 
-/// Blocks of Philox drawn at once, one a lane; a 32-bit word sits in a 64-bit lane, so that products keep their upper half.
+/// Blocks of Philox drawn at once, one a lane; a 32-bit word sits in a 64-bit lane, so that products keep their upper
+/// half.
 constexpr int philox_lanes = 8;
 typedef std::uint64_t Wide __attribute__((vector_size(8 * philox_lanes)));
 
-/// Words of blocks [first, first + philox_lanes) of a stream, in the order of the elements. The rounds: engine/random.cpp.
+/// Words of blocks [first, first + philox_lanes) of a stream, in the order of the elements. The rounds:
+/// engine/random.cpp.
 [[gnu::always_inline]] inline void draw(PhiloxStream stream, std::uint64_t first, std::uint32_t* words) {
     constexpr std::uint64_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, low = 0xFFFFFFFFu;
     const Wide block = first + Wide{0, 1, 2, 3, 4, 5, 6, 7};

@@ -1,5 +1,6 @@
 #pragma once
-// The kernels of the `cpu` device, f32 only: oneDNN for convolutions and matrix products, own vectorised loops for the rest.
+// The kernels of the `cpu` device, f32 only: oneDNN for convolutions and matrix products, own vectorised loops for the
+// rest.
 
 #include "ops/kernels.h"
 

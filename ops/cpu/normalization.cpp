@@ -24,8 +24,10 @@ struct MomentTerm {
 /// The gradient behind the epilogue, which passes where its output is positive.
 template <class V, bool relu>
 [[gnu::always_inline]] inline V masked(const float* dy, const float* y, std::int64_t i) {
-    if constexpr (relu) return load<V>(y + i) > V{} ? load<V>(dy + i) : V{};
-    else return load<V>(dy + i);
+    if constexpr (relu)
+        return load<V>(y + i) > V{} ? load<V>(dy + i) : V{};
+    else
+        return load<V>(dy + i);
 }
 
 /// Sums of the masked dy and of its product with x - mean; writes the masked dy to dresidual where asked.
@@ -60,8 +62,10 @@ void apply(const PeriodicConstants& constants, std::int64_t rows, const float* x
 void apply(NormEpilogue epilogue, const PeriodicConstants& constants, std::int64_t rows, const float* x, const float* r,
            float* y) {
     const bool relu = epilogue == NormEpilogue::relu;
-    if (relu) r ? apply<true, true>(constants, rows, x, r, y) : apply<true, false>(constants, rows, x, r, y);
-    else r ? apply<false, true>(constants, rows, x, r, y) : apply<false, false>(constants, rows, x, r, y);
+    if (relu)
+        r ? apply<true, true>(constants, rows, x, r, y) : apply<true, false>(constants, rows, x, r, y);
+    else
+        r ? apply<false, true>(constants, rows, x, r, y) : apply<false, false>(constants, rows, x, r, y);
 }
 
 /// totals [2][channels]: what GradientTerm sums. Writes dresidual (optional).
@@ -73,20 +77,23 @@ void gradient_sums(NormEpilogue epilogue, std::int64_t rows, std::int64_t channe
         using Term = GradientTerm<decltype(relu)::value, decltype(residual)::value>;
         column_sums<2>(rows, channels, Term{dy, x, y, constants[0], dresidual}, totals);
     };
-    if (epilogue == NormEpilogue::relu) dresidual ? run(std::true_type{}, std::true_type{}) : run(std::true_type{}, std::false_type{});
-    else dresidual ? run(std::false_type{}, std::true_type{}) : run(std::false_type{}, std::false_type{});
+    if (epilogue == NormEpilogue::relu)
+        dresidual ? run(std::true_type{}, std::true_type{}) : run(std::true_type{}, std::false_type{});
+    else
+        dresidual ? run(std::false_type{}, std::true_type{}) : run(std::false_type{}, std::false_type{});
 }
 
 /// dx = slope g + curve (x - mean) + offset with g the masked dy; without `curved`, dx = slope g.
 template <bool relu, bool curved>
-void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, const float* dy, const float* x, const float* y,
-                    float* dx) {
+void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, const float* dy, const float* x,
+                    const float* y, float* dx) {
     const float *slope = constants[0], *mean = constants[1], *curve = constants[2], *offset = constants[3];
     constants.for_each_run(rows, [=](std::int64_t first, std::int64_t count) {
         for_lanes(count, [=]<int N>(std::int64_t i) {
             using V = typename Pack<N>::Float;
             V v = load<V>(slope + i) * masked<V, relu>(dy, y, first + i);
-            if constexpr (curved) v += load<V>(curve + i) * (load<V>(x + first + i) - load<V>(mean + i)) + load<V>(offset + i);
+            if constexpr (curved)
+                v += load<V>(curve + i) * (load<V>(x + first + i) - load<V>(mean + i)) + load<V>(offset + i);
             store<V>(dx + first + i, v);
         });
     });
@@ -95,9 +102,9 @@ void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, const
 std::int64_t rows_of(const Tensor& x, std::int64_t channels) { return channels ? x.numel() / channels : 0; }
 
 /// Both backward passes. Training: the moments depend on x as well.
-void backward(std::string_view who, bool training, const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma,
-              const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor* dx,
-              Tensor* dresidual, Tensor& dgamma, Tensor& dbeta) {
+void backward(std::string_view who, bool training, const Tensor& dy, const Tensor& x, const Tensor* y,
+              const Tensor& gamma, const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
+              Tensor* dx, Tensor* dresidual, Tensor& dgamma, Tensor& dbeta) {
     const std::int64_t channels = gamma.numel(), rows = rows_of(x, channels);
     const float *pdy = input(dy, who), *px = input(x, who), *py = optional_input(y, who), *pg = input(gamma, who);
     const float *pm = input(mean, who), *pv = input(variance, who);
@@ -121,24 +128,28 @@ void backward(std::string_view who, bool training, const Tensor& dy, const Tenso
     if (training) {
         const double m = static_cast<double>(rows);
         constants.set(1, [&](std::int64_t c) { return pm[c]; });
-        constants.set(2, [&](std::int64_t c) { return -pg[c] * inverse(c) * inverse(c) * inverse(c) * product[c] / m; });
+        constants.set(2,
+                      [&](std::int64_t c) { return -pg[c] * inverse(c) * inverse(c) * inverse(c) * product[c] / m; });
         constants.set(3, [&](std::int64_t c) { return -pg[c] * inverse(c) * sum[c] / m; });
     }
     const auto run = [&](auto relu, auto curved) {
         apply_gradient<decltype(relu)::value, decltype(curved)::value>(constants, rows, pdr ? pdr : pdy, px, py, pdx);
     };
     const bool mask = epilogue == NormEpilogue::relu && !pdr;  // dresidual is masked already
-    if (mask) training ? run(std::true_type{}, std::true_type{}) : run(std::true_type{}, std::false_type{});
-    else training ? run(std::false_type{}, std::true_type{}) : run(std::false_type{}, std::false_type{});
+    if (mask)
+        training ? run(std::true_type{}, std::true_type{}) : run(std::true_type{}, std::false_type{});
+    else
+        training ? run(std::false_type{}, std::true_type{}) : run(std::false_type{}, std::false_type{});
 }
 
 }  // namespace
 
-void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual, double epsilon,
-                        NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
+void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
+                        double epsilon, NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
     constexpr std::string_view who = "batch_norm_forward";
     const std::int64_t channels = gamma.numel(), rows = rows_of(x, channels);
-    const float *px = input(x, who), *pg = input(gamma, who), *pb = input(beta, who), *pr = optional_input(residual, who);
+    const float *px = input(x, who), *pg = input(gamma, who), *pb = input(beta, who),
+                *pr = optional_input(residual, who);
     float *py = output(y, who), *pm = output(mean, who), *pv = output(variance, who);
     if (rows == 0) {
         mean.fill(NAN);
@@ -167,21 +178,25 @@ void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta
     const auto slope = [&](std::int64_t c) { return pg[c] / std::sqrt(square[c] + epsilon); };
     constants.set(0, [&](std::int64_t c) { return pm[c]; });
     constants.set(1, slope);
-    constants.set(2, [&](std::int64_t c) { return pb[c] + (pm[c] - sum[c]) * slope(c); });  // what rounding the mean lost
+    constants.set(2,
+                  [&](std::int64_t c) { return pb[c] + (pm[c] - sum[c]) * slope(c); });  // what rounding the mean lost
     apply(epilogue, constants, rows, px, pr, py);
 }
 
 void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma, const Tensor& mean,
                          const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor* dx, Tensor* dresidual,
                          Tensor& dgamma, Tensor& dbeta) {
-    backward("batch_norm_backward", true, dy, x, y, gamma, mean, variance, epsilon, epilogue, dx, dresidual, dgamma, dbeta);
+    backward("batch_norm_backward", true, dy, x, y, gamma, mean, variance, epsilon, epilogue, dx, dresidual, dgamma,
+             dbeta);
 }
 
 void batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
-                          const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor& y) {
+                          const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
+                          Tensor& y) {
     constexpr std::string_view who = "batch_norm_inference";
     const std::int64_t channels = gamma.numel();
-    const float *px = input(x, who), *pg = input(gamma, who), *pb = input(beta, who), *pr = optional_input(residual, who);
+    const float *px = input(x, who), *pg = input(gamma, who), *pb = input(beta, who),
+                *pr = optional_input(residual, who);
     const float *pm = input(mean, who), *pv = input(variance, who);
     float* py = output(y, who);
     if (channels == 0) return;
@@ -195,8 +210,8 @@ void batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& be
 void batch_norm_inference_backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma,
                                    const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
                                    Tensor* dx, Tensor* dresidual, Tensor& dgamma, Tensor& dbeta) {
-    backward("batch_norm_inference_backward", false, dy, x, y, gamma, mean, variance, epsilon, epilogue, dx, dresidual, dgamma,
-             dbeta);
+    backward("batch_norm_inference_backward", false, dy, x, y, gamma, mean, variance, epsilon, epilogue, dx, dresidual,
+             dgamma, dbeta);
 }
 
 }  // namespace bitloom::ops::cpu

@@ -25,7 +25,8 @@ struct MatrixProduct {
 };
 void matrix_product(const MatrixProduct&, const float* a, const float* b, const float* bias, float* c);
 
-/// oneDNN's name of the implementation that a pass would use ("jit:avx512_core", "ref:any", ...), for tests and benchmarks.
+/// oneDNN's name of the implementation that a pass would use ("jit:avx512_core", "ref:any", ...), for tests and
+/// benchmarks.
 std::string convolution_implementation(ConvolutionPass, const Conv2dGeometry&, bool with_bias);
 
 /// What this thread holds, for tests: primitives, and bytes of reordered weights.

@@ -1,5 +1,6 @@
 #pragma once
-// How the kernels cut work over OpenMP threads: contiguous ranges, fixed by the number of threads, so that results repeat.
+// How the kernels cut work over OpenMP threads: contiguous ranges, fixed by the number of threads, so that results
+// repeat.
 
 #include <omp.h>
 

@@ -1,5 +1,5 @@
-// Functions of one element. Those of a few instructions run on explicit vectors; those of the C library a lane at a time,
-// so that they give the reference's bits.
+// Functions of one element. Those of a few instructions run on explicit vectors; those of the C library a lane at a
+// time, so that they give the reference's bits.
 
 #include <cmath>
 
@@ -31,8 +31,8 @@ void map_vectors(std::int64_t n, float* y, const F& f, const In*... inputs) {
     });
 }
 
-/// y[i] = f(x[i], sigmoid(x[i]), others[i]...). exp(-|x|) cannot overflow; a block of them is followed by vectors, since a
-/// branch on the sign of x costs more than the exponential.
+/// y[i] = f(x[i], sigmoid(x[i]), others[i]...). exp(-|x|) cannot overflow; a block of them is followed by vectors,
+/// since a branch on the sign of x costs more than the exponential.
 template <class F, class... In>
 void map_sigmoid(std::int64_t n, float* y, const F& f, const float* x, const In*... others) {
     parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -61,8 +61,10 @@ template <class V>
 
 template <class V>
 [[gnu::always_inline]] inline V magnitude(V x) {
-    if constexpr (std::is_same_v<V, float>) return std::abs(x);
-    else return x < V{} ? -x : x == V{} ? V{} : x;
+    if constexpr (std::is_same_v<V, float>)
+        return std::abs(x);
+    else
+        return x < V{} ? -x : x == V{} ? V{} : x;
 }
 
 /// 1 where both hold, else 0.
@@ -80,26 +82,53 @@ void unary_forward(UnaryOp op, double a64, double b64, const Tensor& x, Tensor& 
     float* py = output(y, who);
     const std::int64_t n = x.numel();
     switch (op) {
-        case UnaryOp::relu: return map_vectors(n, py, []<class V>(V v) { return v <= V{} ? V{} : v; }, px);
-        case UnaryOp::relu6: return map_vectors(n, py, []<class V>(V v) { return clip<V>(v, 0, 6); }, px);
-        case UnaryOp::leaky_relu: return map_vectors(n, py, [a]<class V>(V v) { return v > V{} ? v : splat<V>(a) * v; }, px);
+        case UnaryOp::relu:
+            return map_vectors(
+                n, py, []<class V>(V v) { return v <= V{} ? V{} : v; }, px);
+        case UnaryOp::relu6:
+            return map_vectors(
+                n, py, []<class V>(V v) { return clip<V>(v, 0, 6); }, px);
+        case UnaryOp::leaky_relu:
+            return map_vectors(
+                n, py, [a]<class V>(V v) { return v > V{} ? v : splat<V>(a) * v; }, px);
         case UnaryOp::hard_sigmoid:
-            return map_vectors(n, py, [a, b]<class V>(V v) { return clip<V>(splat<V>(a) * v + splat<V>(b), 0, 1); }, px);
-        case UnaryOp::clamp: return map_vectors(n, py, [a, b]<class V>(V v) { return clip<V>(v, a, b); }, px);
-        case UnaryOp::square: return map_vectors(n, py, []<class V>(V v) { return v * v; }, px);
-        case UnaryOp::abs: return map_vectors(n, py, []<class V>(V v) { return magnitude<V>(v); }, px);
-        case UnaryOp::sigmoid: return map_sigmoid(n, py, []<class V>(V, V s) { return s; }, px);
-        case UnaryOp::tanh: return map(n, py, [](float v) { return std::tanh(v); }, px);
-        case UnaryOp::swish: return map_sigmoid(n, py, []<class V>(V v, V s) { return v * s; }, px);
-        case UnaryOp::exp: return map(n, py, [](float v) { return std::exp(v); }, px);
-        case UnaryOp::log: return map(n, py, [](float v) { return std::log(v); }, px);
-        case UnaryOp::sqrt: return map(n, py, [](float v) { return std::sqrt(v); }, px);
-        case UnaryOp::count: break;
+            return map_vectors(
+                n, py, [a, b]<class V>(V v) { return clip<V>(splat<V>(a) * v + splat<V>(b), 0, 1); }, px);
+        case UnaryOp::clamp:
+            return map_vectors(
+                n, py, [a, b]<class V>(V v) { return clip<V>(v, a, b); }, px);
+        case UnaryOp::square:
+            return map_vectors(
+                n, py, []<class V>(V v) { return v * v; }, px);
+        case UnaryOp::abs:
+            return map_vectors(
+                n, py, []<class V>(V v) { return magnitude<V>(v); }, px);
+        case UnaryOp::sigmoid:
+            return map_sigmoid(
+                n, py, []<class V>(V, V s) { return s; }, px);
+        case UnaryOp::tanh:
+            return map(
+                n, py, [](float v) { return std::tanh(v); }, px);
+        case UnaryOp::swish:
+            return map_sigmoid(
+                n, py, []<class V>(V v, V s) { return v * s; }, px);
+        case UnaryOp::exp:
+            return map(
+                n, py, [](float v) { return std::exp(v); }, px);
+        case UnaryOp::log:
+            return map(
+                n, py, [](float v) { return std::log(v); }, px);
+        case UnaryOp::sqrt:
+            return map(
+                n, py, [](float v) { return std::sqrt(v); }, px);
+        case UnaryOp::count:
+            break;
     }
     fail(who, ": no such function, ", static_cast<int>(op));
 }
 
-void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const Tensor& y, const Tensor& dy, Tensor& dx) {
+void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const Tensor& y, const Tensor& dy,
+                    Tensor& dx) {
     constexpr std::string_view who = "unary_backward";
     const float a = static_cast<float>(a64), b = static_cast<float>(b64);
     const float *px = input(x, who), *py = input(y, who), *g = input(dy, who);
@@ -107,11 +136,14 @@ void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const T
     const std::int64_t n = x.numel();
     switch (op) {
         case UnaryOp::relu:
-            return map_vectors(n, out, []<class V>(V d, V v) { return d * (v > V{} ? splat<V>(1.0f) : V{}); }, g, px);
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * (v > V{} ? splat<V>(1.0f) : V{}); }, g, px);
         case UnaryOp::relu6:
-            return map_vectors(n, out, []<class V>(V d, V v) { return d * indicator<V>(v > V{}, v < splat<V>(6.0f)); }, g, px);
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * indicator<V>(v > V{}, v < splat<V>(6.0f)); }, g, px);
         case UnaryOp::leaky_relu:
-            return map_vectors(n, out, [a]<class V>(V d, V v) { return d * (v > V{} ? splat<V>(1.0f) : splat<V>(a)); }, g, px);
+            return map_vectors(
+                n, out, [a]<class V>(V d, V v) { return d * (v > V{} ? splat<V>(1.0f) : splat<V>(a)); }, g, px);
         case UnaryOp::hard_sigmoid:
             return map_vectors(
                 n, out,
@@ -122,8 +154,11 @@ void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const T
                 g, px);
         case UnaryOp::clamp:
             return map_vectors(
-                n, out, [a, b]<class V>(V d, V v) { return d * indicator<V>(v >= splat<V>(a), v <= splat<V>(b)); }, g, px);
-        case UnaryOp::square: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(2.0f) * v); }, g, px);
+                n, out, [a, b]<class V>(V d, V v) { return d * indicator<V>(v >= splat<V>(a), v <= splat<V>(b)); }, g,
+                px);
+        case UnaryOp::square:
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * (splat<V>(2.0f) * v); }, g, px);
         case UnaryOp::abs:
             return map_vectors(
                 n, out,
@@ -133,16 +168,26 @@ void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const T
                 },
                 g, px);
         case UnaryOp::sigmoid:
-            return map_vectors(n, out, []<class V>(V d, V v) { return d * (v * (splat<V>(1.0f) - v)); }, g, py);
-        case UnaryOp::tanh: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(1.0f) - v * v); }, g, py);
-        case UnaryOp::exp: return map_vectors(n, out, []<class V>(V d, V v) { return d * v; }, g, py);
-        case UnaryOp::log: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(1.0f) / v); }, g, px);
-        case UnaryOp::sqrt: return map_vectors(n, out, []<class V>(V d, V v) { return d * (splat<V>(0.5f) / v); }, g, py);
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * (v * (splat<V>(1.0f) - v)); }, g, py);
+        case UnaryOp::tanh:
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * (splat<V>(1.0f) - v * v); }, g, py);
+        case UnaryOp::exp:
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * v; }, g, py);
+        case UnaryOp::log:
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * (splat<V>(1.0f) / v); }, g, px);
+        case UnaryOp::sqrt:
+            return map_vectors(
+                n, out, []<class V>(V d, V v) { return d * (splat<V>(0.5f) / v); }, g, py);
         case UnaryOp::swish:
             return map_sigmoid(
-                n, out,
-                []<class V>(V v, V s, V d) { return d * (s * (splat<V>(1.0f) + v * (splat<V>(1.0f) - s))); }, px, g);
-        case UnaryOp::count: break;
+                n, out, []<class V>(V v, V s, V d) { return d * (s * (splat<V>(1.0f) + v * (splat<V>(1.0f) - s))); },
+                px, g);
+        case UnaryOp::count:
+            break;
     }
     fail(who, ": no such function, ", static_cast<int>(op));
 }
@@ -150,8 +195,9 @@ void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const T
 void scale_forward(double slope64, double offset64, const Tensor& x, Tensor& y) {
     const float slope = static_cast<float>(slope64), offset = static_cast<float>(offset64);
     const float* px = input(x, "scale_forward");
-    map_vectors(x.numel(), output(y, "scale_forward"),
-                [=]<class V>(V v) { return splat<V>(slope) * v + splat<V>(offset); }, px);
+    map_vectors(
+        x.numel(), output(y, "scale_forward"), [=]<class V>(V v) { return splat<V>(slope) * v + splat<V>(offset); },
+        px);
 }
 
 void step_forward(StepFunction function, const Tensor& x, Tensor& y) {
@@ -160,9 +206,15 @@ void step_forward(StepFunction function, const Tensor& x, Tensor& y) {
     float* py = output(y, who);
     const std::int64_t n = x.numel();
     switch (function) {
-        case StepFunction::round: return map(n, py, [](float v) { return std::nearbyint(v); }, px);  // ties to even
-        case StepFunction::floor: return map(n, py, [](float v) { return std::floor(v); }, px);
-        case StepFunction::ceil: return map(n, py, [](float v) { return std::ceil(v); }, px);
+        case StepFunction::round:
+            return map(
+                n, py, [](float v) { return std::nearbyint(v); }, px);  // ties to even
+        case StepFunction::floor:
+            return map(
+                n, py, [](float v) { return std::floor(v); }, px);
+        case StepFunction::ceil:
+            return map(
+                n, py, [](float v) { return std::ceil(v); }, px);
         case StepFunction::sign:
             return map_vectors(
                 n, py,
@@ -172,30 +224,41 @@ void step_forward(StepFunction function, const Tensor& x, Tensor& y) {
                 },
                 px);
         case StepFunction::sign_binary:
-            return map_vectors(n, py, []<class V>(V v) { return v < V{} ? splat<V>(-1.0f) : splat<V>(1.0f); }, px);
+            return map_vectors(
+                n, py, []<class V>(V v) { return v < V{} ? splat<V>(-1.0f) : splat<V>(1.0f); }, px);
     }
     fail(who, ": no such function, ", static_cast<int>(function));
 }
 
 void surrogate_backward(const SurrogateRule& rule, const Tensor& x, const Tensor& dy, Tensor& dx) {
     constexpr std::string_view who = "surrogate_backward";
-    const float low = static_cast<float>(rule.low), high = static_cast<float>(rule.high), slope = static_cast<float>(rule.slope);
+    const float low = static_cast<float>(rule.low), high = static_cast<float>(rule.high),
+                slope = static_cast<float>(rule.slope);
     const float *px = input(x, who), *g = input(dy, who);
     float* out = output(dx, who);
     const std::int64_t n = x.numel();
     switch (rule.rule) {
-        case Surrogate::identity: return map_vectors(n, out, []<class V>(V d) { return d; }, g);
-        case Surrogate::scaled: return map_vectors(n, out, [slope]<class V>(V d) { return d * splat<V>(slope); }, g);
-        case Surrogate::zero: return map_vectors(n, out, []<class V>(V d) { return d * V{}; }, g);
+        case Surrogate::identity:
+            return map_vectors(
+                n, out, []<class V>(V d) { return d; }, g);
+        case Surrogate::scaled:
+            return map_vectors(
+                n, out, [slope]<class V>(V d) { return d * splat<V>(slope); }, g);
+        case Surrogate::zero:
+            return map_vectors(
+                n, out, []<class V>(V d) { return d * V{}; }, g);
         case Surrogate::clipped:
             return map_vectors(
-                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v >= splat<V>(low), v <= splat<V>(high)); }, g, px);
+                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v >= splat<V>(low), v <= splat<V>(high)); }, g,
+                px);
         case Surrogate::clipped_open:
             return map_vectors(
-                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v > splat<V>(low), v < splat<V>(high)); }, g, px);
+                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v > splat<V>(low), v < splat<V>(high)); }, g,
+                px);
         case Surrogate::clipped_upper:
             return map_vectors(
-                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v > splat<V>(low), v <= splat<V>(high)); }, g, px);
+                n, out, [=]<class V>(V d, V v) { return d * indicator<V>(v > splat<V>(low), v <= splat<V>(high)); }, g,
+                px);
         case Surrogate::leaky_clipped:
             return map_vectors(
                 n, out,

@@ -82,16 +82,18 @@ void max_forward(const Pool2dGeometry& g, const float* x, float* y, std::uint8_t
         for (std::int64_t ow = 0; ow < g.out_w; ++ow, out += g.channels) {
             const Window window = window_of(g, oh, ow);
             const float* first = x + input_cell(g, n, window.h0, window.w0);
+            std::uint8_t* at = wants_position ? positions + out : nullptr;
             if (two_by_two && window.cells() == 4)
-                max_of_window<wants_position, 2, 2>(g, window, first, line, y + out, positions + out);
-            else max_of_window<wants_position, 0, 0>(g, window, first, line, y + out, positions + out);
+                max_of_window<wants_position, 2, 2>(g, window, first, line, y + out, at);
+            else
+                max_of_window<wants_position, 0, 0>(g, window, first, line, y + out, at);
         }
     });
 }
 
 /// The windows [first, last) of one axis that hold a cell, for all its cells.
 class Cover {
-   public:
+public:
     Cover(std::int64_t cells, std::int64_t windows, std::int64_t window, std::int64_t stride, std::int64_t pad)
         : storage_(Tensor::empty({cells, 2}, DType::i32)) {
         auto* p = storage_.write<std::int32_t>();
@@ -105,7 +107,7 @@ class Cover {
     std::int64_t first(std::int64_t i) const { return ranges_[2 * i]; }
     std::int64_t last(std::int64_t i) const { return ranges_[2 * i + 1]; }
 
-   private:
+private:
     Tensor storage_;
     const std::int32_t* ranges_;
 };
@@ -135,9 +137,10 @@ void gather(const Pool2dGeometry& g, float* dx, Term&& term) {
 
 /// The gradient of one window goes to its maximum, 0 to its other cells.
 template <int known_height, int known_width>
-[[gnu::always_inline]] inline void scatter_window(const Pool2dGeometry& g, const float* dy, const std::uint8_t* positions,
-                                                  std::int64_t line, float* corner) {
-    const std::int64_t height = known_height ? known_height : g.window_h, width = known_width ? known_width : g.window_w;
+[[gnu::always_inline]] inline void scatter_window(const Pool2dGeometry& g, const float* dy,
+                                                  const std::uint8_t* positions, std::int64_t line, float* corner) {
+    const std::int64_t height = known_height ? known_height : g.window_h,
+                       width = known_width ? known_width : g.window_w;
     for_lanes(g.channels, [&]<int N>(std::int64_t c) {
         using V = typename Pack<N>::Float;
         using I = typename Pack<N>::Int;
@@ -161,13 +164,16 @@ void max_backward_tiles(const Pool2dGeometry& g, const float* dy, const std::uin
         std::int64_t out = output_cell(g, n, oh, 0);
         for (std::int64_t ow = 0; ow < g.out_w; ++ow, out += g.channels) {
             float* corner = rows + ow * g.window_w * g.channels;
-            if (two_by_two) scatter_window<2, 2>(g, dy + out, positions + out, line, corner);
-            else scatter_window<0, 0>(g, dy + out, positions + out, line, corner);
+            if (two_by_two)
+                scatter_window<2, 2>(g, dy + out, positions + out, line, corner);
+            else
+                scatter_window<0, 0>(g, dy + out, positions + out, line, corner);
         }
         const std::int64_t last = oh + 1 == g.out_h ? g.in_h - oh * g.window_h : g.window_h;
         for (std::int64_t h = 0; h < last; ++h) {
             const std::int64_t from = h < g.window_h ? covered : 0;
-            if (from < line) std::memset(rows + h * line + from, 0, static_cast<std::size_t>(line - from) * sizeof(float));
+            if (from < line)
+                std::memset(rows + h * line + from, 0, static_cast<std::size_t>(line - from) * sizeof(float));
         }
     });
 }
@@ -178,8 +184,10 @@ void max_pool2d_forward(const Pool2dGeometry& g, const Tensor& x, Tensor& y, Ten
     constexpr std::string_view who = "max_pool2d_forward";
     const float* px = input(x, who);
     float* py = output(y, who);
-    if (argmax) max_forward<true>(g, px, py, argmax->write<std::uint8_t>());
-    else max_forward<false>(g, px, py, nullptr);
+    if (argmax)
+        max_forward<true>(g, px, py, argmax->write<std::uint8_t>());
+    else
+        max_forward<false>(g, px, py, nullptr);
 }
 
 void max_pool2d_backward(const Pool2dGeometry& g, const Tensor& dy, const Tensor& argmax, Tensor& dx) {
@@ -209,7 +217,8 @@ void avg_pool2d_forward(const Pool2dGeometry& g, bool include_pad, const Tensor&
             const Window window = window_of(g, oh, ow);
             const float divisor = divisor_of(g, window, include_pad);
             const float* first = px + input_cell(g, n, window.h0, window.w0);
-            const std::int64_t height = window.h1 - window.h0, width = window.w1 - window.w0, out = output_cell(g, n, oh, ow);
+            const std::int64_t height = window.h1 - window.h0, width = window.w1 - window.w0,
+                               out = output_cell(g, n, oh, ow);
             for_lanes(g.channels, [&]<int N>(std::int64_t c) {
                 using V = typename Pack<N>::Float;
                 V sum{};

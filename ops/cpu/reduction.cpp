@@ -47,14 +47,15 @@ double sum_all(const float* x, std::int64_t n) {
     if (threads == 1) return sum_of(x, n);
     Tensor partial = Tensor::zeros({threads}, DType::f64);
     double* p = partial.write<double>();
-    parallel_ranges(n, threads, [&](std::int64_t begin, std::int64_t end, int t) { p[t] = sum_of(x + begin, end - begin); });
+    parallel_ranges(n, threads,
+                    [&](std::int64_t begin, std::int64_t end, int t) { p[t] = sum_of(x + begin, end - begin); });
     double total = 0;
     for (int t = 0; t < threads; ++t) total += p[t];
     return total;
 }
 
-/// Calls f(first element of x, offsets in result and position) for every innermost run; where the outermost axis is kept,
-/// its entries go to different threads.
+/// Calls f(first element of x, offsets in result and position) for every innermost run; where the outermost axis is
+/// kept, its entries go to different threads.
 template <class F>
 void for_each_run(const MergedAxes<2>& axes, F&& f) {
     const std::int64_t n = axes.inner_size(), runs = axes.runs();

@@ -45,8 +45,10 @@ struct Pack<16> {
 /// Lane by lane from one element type to another.
 template <class To, int N, class From>
 [[gnu::always_inline]] inline To convert(From v) {
-    if constexpr (N == 1) return static_cast<To>(v);
-    else return __builtin_convertvector(v, To);
+    if constexpr (N == 1)
+        return static_cast<To>(v);
+    else
+        return __builtin_convertvector(v, To);
 }
 
 /// Memory of any alignment.

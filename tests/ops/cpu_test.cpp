@@ -1,258 +1,20 @@
-// The cpu kernels against the reference kernels where op_table_test does not go: shapes large enough for threads and for
-// every width of vector, oneDNN's implementations and caches, moments that cancel, threads side by side.
+// The cpu kernels against the reference kernels where op_table_test does not go: shapes large enough for threads and
+// for every width of vector, moments that cancel. (Convolutions: cpu_convolution_test.cpp.)
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <omp.h>
+#include <algorithm>
 
-#include <cmath>
-#include <thread>
-
-#include "engine/allocator.h"
-#include "engine/random.h"
-#include "ops/convolution.h"
-#include "ops/cpu/onednn.h"
-#include "ops/kernels.h"
 #include "ops/pooling.h"
 #include "ops/strided.h"
+#include "tests/ops/cpu_compare.h"
 
-namespace bitloom::ops {
+namespace bitloom::ops::test {
 namespace {
 
-namespace onednn = cpu::onednn;
-using onednn::ConvolutionPass;
-
-const OpKernels& fast() { return cpu_op_kernels(); }
-const OpKernels& slow() { return reference_op_kernels(); }
-
-/// Small integers, so that every sum is exact.
-Tensor integers(const Shape& shape, std::uint64_t seed, int low = -3, int high = 3) {
-    Tensor t = Tensor::empty(shape);
-    Rng rng(seed, "cpu_test");
-    float* p = t.write<float>();
-    for (std::int64_t i = 0; i < t.numel(); ++i)
-        p[i] = static_cast<float>(low + static_cast<int>(rng.below(static_cast<std::uint64_t>(high - low + 1))));
-    return t;
-}
-Tensor reals(const Shape& shape, std::uint64_t seed, double low = -1, double high = 1) {
-    Tensor t = Tensor::empty(shape);
-    Rng rng(seed, "cpu_test");
-    fill_uniform(t, low, high, rng);
-    return t;
-}
-Tensor poisoned(const Shape& shape, DType dtype = DType::f32) { return Tensor::full(shape, 77, dtype); }
-
-void expect_same(const Tensor& actual, const Tensor& expected, const std::string& what) {
-    ASSERT_EQ(actual.shape(), expected.shape()) << what;
-    const auto a = actual.values<float>(), e = expected.values<float>();
-    for (std::size_t i = 0; i < a.size(); ++i) ASSERT_EQ(a[i], e[i]) << what << ", element " << i;
-}
-void expect_near(const Tensor& actual, const Tensor& expected, double relative, double absolute, const std::string& what) {
-    const auto a = actual.values<double>(), e = expected.values<double>();
-    for (std::size_t i = 0; i < a.size(); ++i)
-        ASSERT_NEAR(a[i], e[i], absolute + relative * std::abs(e[i])) << what << ", element " << i;
-}
-
-/// Runs the rest of a scope on so many OpenMP threads.
-class Threads {
-   public:
-    explicit Threads(int n) : before_(omp_get_max_threads()) { omp_set_num_threads(n); }
-    ~Threads() { omp_set_num_threads(before_); }
-
-   private:
-    int before_;
-};
-
-struct ConvCase {
-    Shape x, weight;
-    Conv2dOptions options;
-    Conv2dGeometry geometry() const { return conv2d_geometry(x, weight, options); }
-};
-
-Conv2dOptions conv_options(std::int64_t stride, std::int64_t pad) {
-    return {.stride_h = stride, .stride_w = stride, .padding = Padding::symmetric(pad)};
-}
-
-void expect_convolution_equals_reference(const ConvCase& c, const std::string& what) {
-    const Conv2dGeometry g = c.geometry();
-    const Shape y_shape{g.batch, g.out_h, g.out_w, g.out_c};
-    const Tensor x = integers(c.x, 1), w = integers(c.weight, 2), b = integers({g.out_c}, 3), dy = integers(y_shape, 4);
-    for (const Tensor* bias : {static_cast<const Tensor*>(nullptr), &b}) {
-        Tensor y = poisoned(y_shape), expected = poisoned(y_shape);
-        fast().conv2d_forward(g, x, w, bias, y);
-        slow().conv2d_forward(g, x, w, bias, expected);
-        expect_same(y, expected, what + " forward");
-    }
-    Tensor dx = poisoned(c.x), expected_dx = poisoned(c.x);
-    fast().conv2d_backward_data(g, dy, w, dx);
-    slow().conv2d_backward_data(g, dy, w, expected_dx);
-    expect_same(dx, expected_dx, what + " backward data");
-    Tensor dw = poisoned(c.weight), expected_dw = poisoned(c.weight), db = poisoned({g.out_c}), expected_db = poisoned({g.out_c});
-    fast().conv2d_backward_weights(g, x, dy, dw, &db);
-    slow().conv2d_backward_weights(g, x, dy, expected_dw, &expected_db);
-    expect_same(dw, expected_dw, what + " backward weights");
-    expect_same(db, expected_db, what + " bias gradient");
-    fast().conv2d_backward_weights(g, x, dy, dw, nullptr);
-    expect_same(dw, expected_dw, what + " backward weights without bias");
-}
-
-TEST(CpuConvolution, EqualsReferenceOnRandomGeometry) {
-    Rng rng(5, "geometry");
-    const auto draw = [&](std::int64_t low, std::int64_t high) {
-        return low + static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(high - low + 1)));
-    };
-    for (int i = 0; i < 60; ++i) {
-        ConvCase c;
-        Conv2dOptions& o = c.options;
-        const std::int64_t in = draw(1, 20), out = draw(1, 20), multiplier = draw(1, 2), groups = draw(2, 4);
-        std::int64_t in_c = in, out_c = out;
-        if (i % 4 == 1) o.groups = in_c = in, out_c = in * multiplier;                         // depthwise
-        if (i % 4 == 2) o.groups = groups, in_c = groups * draw(1, 9), out_c = groups * draw(1, 9);
-        const std::int64_t kh = draw(1, 5), kw = draw(1, 5);
-        o.stride_h = draw(1, 3), o.stride_w = draw(1, 3), o.dilation_h = draw(1, 2), o.dilation_w = draw(1, 2);
-        o.padding = {draw(0, 3), draw(0, 3), draw(0, 3), draw(0, 3)};
-        c.x = {draw(1, 3), (kh - 1) * o.dilation_h + draw(1, 9), (kw - 1) * o.dilation_w + draw(1, 9), in_c};
-        c.weight = {out_c, kh, kw, in_c / o.groups};
-        expect_convolution_equals_reference(c, cat("case ", i, ": x ", c.x, " weight ", c.weight, " groups ", o.groups));
-        if (HasFatalFailure()) return;
-    }
-}
-
-TEST(CpuConvolution, RunsOnFastImplementations) {
-    const std::vector<ConvCase> cases = {
-        // ResNet-20
-        {{128, 32, 32, 3}, {16, 3, 3, 3}, conv_options(1, 1)},
-        {{128, 32, 32, 16}, {16, 3, 3, 16}, conv_options(1, 1)},
-        {{128, 32, 32, 16}, {32, 3, 3, 16}, conv_options(2, 1)},
-        {{128, 32, 32, 16}, {32, 1, 1, 16}, conv_options(2, 0)},
-        {{128, 16, 16, 32}, {32, 3, 3, 32}, conv_options(1, 1)},
-        {{128, 16, 16, 32}, {64, 3, 3, 32}, conv_options(2, 1)},
-        {{128, 16, 16, 32}, {64, 1, 1, 32}, conv_options(2, 0)},
-        {{128, 8, 8, 64}, {64, 3, 3, 64}, conv_options(1, 1)},
-        // SVHN network
-        {{128, 32, 32, 3}, {16, 3, 3, 3}, conv_options(1, 0)},
-        {{128, 15, 15, 16}, {16, 3, 3, 16}, conv_options(1, 0)},
-        {{128, 6, 6, 16}, {24, 3, 3, 16}, conv_options(1, 0)},
-    };
-    for (const ConvCase& c : cases) {
-        for (const auto pass : {ConvolutionPass::forward, ConvolutionPass::backward_data, ConvolutionPass::backward_weights}) {
-            const std::string name = onednn::convolution_implementation(pass, c.geometry(), false);
-            EXPECT_THAT(name, ::testing::Not(::testing::HasSubstr("ref"))) << c.x << " " << c.weight;
-            EXPECT_THAT(name, ::testing::Not(::testing::HasSubstr("gemm:"))) << c.x << " " << c.weight;
-        }
-    }
-}
-
-TEST(CpuConvolution, ReordersAWeightOnceAVersion) {
-    const ConvCase c{{2, 8, 8, 16}, {16, 3, 3, 16}, conv_options(1, 1)};
-    const Conv2dGeometry g = c.geometry();
-    const Tensor x = integers(c.x, 1);
-    Tensor w = integers(c.weight, 2), y = Tensor::empty({2, 8, 8, 16}), expected = Tensor::empty(y.shape());
-    fast().conv2d_forward(g, x, w, nullptr, y);
-    const auto first = onednn::cache_stats();
-    fast().conv2d_forward(g, x, w, nullptr, y);
-    EXPECT_EQ(onednn::cache_stats().weight_reorders, first.weight_reorders);
-    w.copy_from(integers(c.weight, 3));
-    fast().conv2d_forward(g, x, w, nullptr, y);
-    EXPECT_EQ(onednn::cache_stats().weight_reorders, first.weight_reorders + 1) << "this layout is never oneDNN's own";
-    slow().conv2d_forward(g, x, w, nullptr, expected);
-    expect_same(y, expected, "after the weight changed");
-    EXPECT_EQ(onednn::cache_stats().primitives, first.primitives);
-    EXPECT_EQ(onednn::cache_stats().weight_bytes, first.weight_bytes) << "the copy of the old version is overwritten";
-}
-
-TEST(CpuConvolution, HoldsFewCopiesOfWeightsThatDie) {
-    const ConvCase c{{1, 4, 4, 16}, {16, 3, 3, 16}, conv_options(1, 1)};
-    const Tensor x = integers(c.x, 1);
-    Tensor y = Tensor::empty({1, 4, 4, 16}), expected = Tensor::empty(y.shape());
-    const std::size_t before = onednn::cache_stats().weight_bytes;
-    for (std::uint64_t i = 0; i < 100; ++i) {
-        const Tensor w = integers(c.weight, i);
-        fast().conv2d_forward(c.geometry(), x, w, nullptr, y);
-        slow().conv2d_forward(c.geometry(), x, w, nullptr, expected);
-        expect_same(y, expected, cat("weight ", i));
-    }
-    EXPECT_LE(onednn::cache_stats().weight_bytes - before, 32 * 16 * 16 * 9 * sizeof(float));
-}
-
-TEST(CpuConvolution, TellsRowsOfOneWeightApart) {
-    const ConvCase c{{1, 5, 5, 16}, {16, 3, 3, 16}, conv_options(1, 1)};
-    const Tensor x = integers(c.x, 1), all = integers({32, 3, 3, 16}, 2);
-    for (const std::int64_t first : {0, 16}) {
-        const Tensor w = all.rows(first, 16);
-        Tensor y = Tensor::empty({1, 5, 5, 16}), expected = Tensor::empty(y.shape());
-        fast().conv2d_forward(c.geometry(), x, w, nullptr, y);
-        slow().conv2d_forward(c.geometry(), x, w, nullptr, expected);
-        expect_same(y, expected, cat("rows from ", first));
-    }
-}
-
-/// One step of a small network's kernels; returns the last weight gradient.
-Tensor small_step(const Tensor& x, const Tensor& w) {
-    const Conv2dGeometry g = conv2d_geometry(x.shape(), w.shape(), conv_options(1, 1));
-    const Shape shape{g.batch, g.out_h, g.out_w, g.out_c}, channels{g.out_c};
-    Tensor y = Tensor::empty(shape), z = Tensor::empty(shape), mean = Tensor::empty(channels), variance = Tensor::empty(channels);
-    const Tensor gamma = Tensor::full(channels, 1), beta = Tensor::full(channels, 0.1);
-    fast().conv2d_forward(g, x, w, nullptr, y);
-    fast().batch_norm_forward(y, gamma, beta, nullptr, 1e-5, NormEpilogue::relu, z, mean, variance);
-    Tensor dy = Tensor::empty(shape), dw = Tensor::empty(w.shape()), dgamma = Tensor::empty(channels), dbeta = Tensor::empty(channels);
-    fast().batch_norm_backward(z, y, &z, gamma, mean, variance, 1e-5, NormEpilogue::relu, &dy, nullptr, dgamma, dbeta);
-    fast().conv2d_backward_weights(g, x, dy, dw, nullptr);
-    return dw;
-}
-
-TEST(CpuKernels, SteadyStateAsksTheSystemForNothing) {
-    const Tensor x = reals({16, 16, 16, 8}, 1), w = reals({24, 3, 3, 8}, 2);
-    small_step(x, w);
-    const auto memory = allocator_of(cpu_device).stats();
-    const auto cache = onednn::cache_stats();
-    for (int i = 0; i < 3; ++i) small_step(x, w);
-    EXPECT_EQ(allocator_of(cpu_device).stats().system_allocations, memory.system_allocations);
-    EXPECT_EQ(onednn::cache_stats().primitives, cache.primitives);
-    EXPECT_EQ(onednn::cache_stats().weight_reorders, cache.weight_reorders);
-}
-
-TEST(CpuKernels, RepeatBitForBitOnTwoThreads) {
-    const Threads two(2);
-    const Tensor x = reals({32, 16, 16, 8}, 1), w = reals({24, 3, 3, 8}, 2);
-    const Tensor first = small_step(x, w);
-    for (int i = 0; i < 3; ++i) expect_same(small_step(x, w), first, cat("repetition ", i));
-}
-
-TEST(CpuKernels, TrainingsSideBySideDoNotDisturbEachOther) {
-    const Threads one(1);
-    constexpr int runs = 4;
-    std::vector<Tensor> alone, together(runs);
-    const auto step = [](int run) {
-        const auto seed = static_cast<std::uint64_t>(run);
-        return small_step(reals({8, 12, 12, 8}, seed), reals({16, 3, 3, 8}, seed + 50));
-    };
-    for (int run = 0; run < runs; ++run) alone.push_back(step(run));
-    std::vector<std::thread> threads;
-    for (int run = 0; run < runs; ++run) {
-        threads.emplace_back([&, run] {
-            omp_set_num_threads(1);
-            for (int i = 0; i < 5; ++i) together[static_cast<std::size_t>(run)] = step(run);
-        });
-    }
-    for (auto& t : threads) t.join();
-    for (std::size_t run = 0; run < runs; ++run) expect_same(together[run], alone[run], cat("run ", run));
-}
-
-TEST(CpuKernels, SayThatDoublesBelongOnTheReference) {
-    const Tensor x = Tensor::zeros({4}, DType::f64);
-    Tensor y = Tensor::zeros({4}, DType::f64);
-    try {
-        fast().unary_forward(UnaryOp::relu, 0, 0, x, y);
-        FAIL() << "no error";
-    } catch (const Error& e) {
-        EXPECT_STREQ(e.what(), "unary_forward: the cpu device needs f32, got f64; use --device reference for f64");
-    }
-}
-
 TEST(CpuDense, EqualsReference) {
-    for (const auto& [b, in, out] : {std::array<std::int64_t, 3>{128, 96, 42}, {1, 7, 5}, {3, 1, 1}, {130, 33, 17}, {2, 0, 3}}) {
-        const Tensor x = integers({b, in}, 1), w = integers({out, in}, 2), bias = integers({out}, 3), dy = integers({b, out}, 4);
+    for (const auto& [b, in, out] :
+         {std::array<std::int64_t, 3>{128, 96, 42}, {1, 7, 5}, {3, 1, 1}, {130, 33, 17}, {2, 0, 3}}) {
+        const Tensor x = integers({b, in}, 1), w = integers({out, in}, 2), bias = integers({out}, 3),
+                     dy = integers({b, out}, 4);
         const std::string what = cat(b, " x ", in, " x ", out);
         Tensor y = poisoned({b, out}), y2 = poisoned({b, out}), dx = poisoned({b, in}), dx2 = poisoned({b, in});
         Tensor dw = poisoned({out, in}), dw2 = poisoned({out, in}), db = poisoned({out}), db2 = poisoned({out});
@@ -275,7 +37,8 @@ TEST(CpuDense, EqualsReference) {
 struct NormShape {
     std::int64_t rows, channels;
 };
-const std::vector<NormShape> norm_shapes = {{1, 5}, {7, 3}, {128, 42}, {513, 16}, {2049, 24}, {1000, 64}, {9000, 32}, {333, 100}};
+const std::vector<NormShape> norm_shapes = {{1, 5},     {7, 3},     {128, 42},  {513, 16},
+                                            {2049, 24}, {1000, 64}, {9000, 32}, {333, 100}};
 
 Tensor as_double(const Tensor& t) { return t.to(DType::f64); }
 
@@ -286,23 +49,28 @@ TEST(CpuBatchNorm, IsCloseToTheDoubleReference) {
             for (const auto epilogue : {NormEpilogue::none, NormEpilogue::relu}) {
                 const Shape shape{rows, channels}, c{channels};
                 const std::string what = cat(shape, " residual ", residual, " relu ", epilogue == NormEpilogue::relu);
-                const Tensor x = reals(shape, 1, -1, 3), r = reals(shape, 2), gamma = reals(c, 3, 0.5, 2), beta = reals(c, 4);
+                const Tensor x = reals(shape, 1, -1, 3), r = reals(shape, 2), gamma = reals(c, 3, 0.5, 2),
+                             beta = reals(c, 4);
                 const Tensor dy = reals(shape, 5);
                 Tensor y = poisoned(shape), mean = poisoned(c), variance = poisoned(c);
                 fast().batch_norm_forward(x, gamma, beta, residual ? &r : nullptr, 1e-3, epilogue, y, mean, variance);
                 const Tensor x64 = as_double(x), r64 = as_double(r), gamma64 = as_double(gamma), dy64 = as_double(dy);
-                Tensor y2 = Tensor::empty(shape, DType::f64), mean2 = Tensor::empty(c, DType::f64), variance2 = Tensor::empty(c, DType::f64);
-                slow().batch_norm_forward(x64, gamma64, as_double(beta), residual ? &r64 : nullptr, 1e-3, epilogue, y2, mean2, variance2);
+                Tensor y2 = Tensor::empty(shape, DType::f64), mean2 = Tensor::empty(c, DType::f64),
+                       variance2 = Tensor::empty(c, DType::f64);
+                slow().batch_norm_forward(x64, gamma64, as_double(beta), residual ? &r64 : nullptr, 1e-3, epilogue, y2,
+                                          mean2, variance2);
                 expect_near(mean, mean2, 1e-6, 1e-7, what + " mean");
                 expect_near(variance, variance2, 2e-6, 1e-7, what + " variance");
                 expect_near(y, y2, 1e-5, 2e-6, what + " y");
 
                 Tensor dx = poisoned(shape), dr = poisoned(shape), dgamma = poisoned(c), dbeta = poisoned(c);
-                Tensor dx2 = Tensor::empty(shape, DType::f64), dr2 = dx2.clone(), dgamma2 = Tensor::empty(c, DType::f64), dbeta2 = dgamma2.clone();
+                Tensor dx2 = Tensor::empty(shape, DType::f64), dr2 = dx2.clone(),
+                       dgamma2 = Tensor::empty(c, DType::f64), dbeta2 = dgamma2.clone();
                 const Tensor mask64 = as_double(y);  // the same mask for both, whatever rounding does near 0
-                fast().batch_norm_backward(dy, x, &y, gamma, mean, variance, 1e-3, epilogue, &dx, residual ? &dr : nullptr, dgamma, dbeta);
-                slow().batch_norm_backward(dy64, x64, &mask64, gamma64, as_double(mean), as_double(variance), 1e-3, epilogue,
-                                           &dx2, residual ? &dr2 : nullptr, dgamma2, dbeta2);
+                fast().batch_norm_backward(dy, x, &y, gamma, mean, variance, 1e-3, epilogue, &dx,
+                                           residual ? &dr : nullptr, dgamma, dbeta);
+                slow().batch_norm_backward(dy64, x64, &mask64, gamma64, as_double(mean), as_double(variance), 1e-3,
+                                           epilogue, &dx2, residual ? &dr2 : nullptr, dgamma2, dbeta2);
                 const double sums = 1e-6 * static_cast<double>(rows);
                 expect_near(dgamma, dgamma2, 1e-5, 1e-6 + sums, what + " dgamma");
                 expect_near(dbeta, dbeta2, 1e-5, 1e-6 + sums, what + " dbeta");
@@ -315,19 +83,22 @@ TEST(CpuBatchNorm, IsCloseToTheDoubleReference) {
 
 TEST(CpuBatchNorm, InferenceIsCloseToTheDoubleReference) {
     const Shape shape{700, 20}, c{20};
-    const Tensor x = reals(shape, 1), gamma = reals(c, 2), beta = reals(c, 3), mean = reals(c, 4), variance = reals(c, 5, 0.1, 2);
+    const Tensor x = reals(shape, 1), gamma = reals(c, 2), beta = reals(c, 3), mean = reals(c, 4),
+                 variance = reals(c, 5, 0.1, 2);
     const Tensor dy = reals(shape, 6);
     Tensor y = poisoned(shape), y2 = Tensor::empty(shape, DType::f64);
     fast().batch_norm_inference(x, gamma, beta, nullptr, mean, variance, 1e-5, NormEpilogue::relu, y);
-    slow().batch_norm_inference(as_double(x), as_double(gamma), as_double(beta), nullptr, as_double(mean), as_double(variance), 1e-5,
-                                NormEpilogue::relu, y2);
+    slow().batch_norm_inference(as_double(x), as_double(gamma), as_double(beta), nullptr, as_double(mean),
+                                as_double(variance), 1e-5, NormEpilogue::relu, y2);
     expect_near(y, y2, 1e-5, 1e-6, "y");
     Tensor dx = poisoned(shape), dr = poisoned(shape), dgamma = poisoned(c), dbeta = poisoned(c);
-    Tensor dx2 = Tensor::empty(shape, DType::f64), dr2 = dx2.clone(), dgamma2 = Tensor::empty(c, DType::f64), dbeta2 = dgamma2.clone();
+    Tensor dx2 = Tensor::empty(shape, DType::f64), dr2 = dx2.clone(), dgamma2 = Tensor::empty(c, DType::f64),
+           dbeta2 = dgamma2.clone();
     const Tensor mask = as_double(y);
-    fast().batch_norm_inference_backward(dy, x, &y, gamma, mean, variance, 1e-5, NormEpilogue::relu, &dx, &dr, dgamma, dbeta);
-    slow().batch_norm_inference_backward(as_double(dy), as_double(x), &mask, as_double(gamma), as_double(mean), as_double(variance),
-                                         1e-5, NormEpilogue::relu, &dx2, &dr2, dgamma2, dbeta2);
+    fast().batch_norm_inference_backward(dy, x, &y, gamma, mean, variance, 1e-5, NormEpilogue::relu, &dx, &dr, dgamma,
+                                         dbeta);
+    slow().batch_norm_inference_backward(as_double(dy), as_double(x), &mask, as_double(gamma), as_double(mean),
+                                         as_double(variance), 1e-5, NormEpilogue::relu, &dx2, &dr2, dgamma2, dbeta2);
     expect_near(dx, dx2, 1e-5, 1e-6, "dx");
     expect_near(dr, dr2, 0, 0, "dresidual");
     expect_near(dgamma, dgamma2, 1e-5, 1e-4, "dgamma");
@@ -373,7 +144,8 @@ TEST(CpuPooling, EqualsReference) {
             const Shape y_shape{g.batch, g.out_h, g.out_w, g.channels};
             const std::string what = cat("options ", i, ", ", channels, " channels");
             const Tensor x = integers(x_shape, 1), dy = integers(y_shape, 2, -9, 9);  // many ties
-            Tensor y = poisoned(y_shape), y2 = poisoned(y_shape), at = poisoned(y_shape, DType::u8), at2 = poisoned(y_shape, DType::u8);
+            Tensor y = poisoned(y_shape), y2 = poisoned(y_shape), at = poisoned(y_shape, DType::u8),
+                   at2 = poisoned(y_shape, DType::u8);
             Tensor dx = poisoned(x_shape), dx2 = poisoned(x_shape);
             fast().max_pool2d_forward(g, x, y, &at);
             slow().max_pool2d_forward(g, x, y2, &at2);
@@ -425,14 +197,16 @@ TEST(CpuBinary, BroadcastsAsTheReference) {
 
 TEST(CpuReduction, EqualsReference) {
     const Threads two(2);
-    for (const Shape& shape : {Shape{5}, Shape{3, 7}, Shape{4, 5, 6}, Shape{2, 3, 4, 5}, Shape{1, 9, 1, 17}, Shape{70, 33, 20}}) {
+    for (const Shape& shape :
+         {Shape{5}, Shape{3, 7}, Shape{4, 5, 6}, Shape{2, 3, 4, 5}, Shape{1, 9, 1, 17}, Shape{70, 33, 20}}) {
         const Tensor x = integers(shape, 3, -5, 5);
         for (std::uint32_t axes = 1; axes < 1u << shape.rank(); ++axes) {
             Shape out = shape;
             for (int axis = 0; axis < shape.rank(); ++axis)
                 if (axes >> axis & 1) out.set(axis, 1);
             const std::string what = cat(shape, " axes ", axes);
-            Tensor y = poisoned(out), y2 = poisoned(out), at = poisoned(out, DType::i32), at2 = poisoned(out, DType::i32);
+            Tensor y = poisoned(out), y2 = poisoned(out), at = poisoned(out, DType::i32),
+                   at2 = poisoned(out, DType::i32);
             fast().reduce_sum(axes, 0.25, x, y);
             slow().reduce_sum(axes, 0.25, x, y2);
             expect_same(y, y2, what + " sum");
@@ -510,4 +284,4 @@ TEST(CpuPointwise, EqualsReferenceOnLongVectors) {
 }
 
 }  // namespace
-}  // namespace bitloom::ops
+}  // namespace bitloom::ops::test

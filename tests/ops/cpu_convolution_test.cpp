@@ -1,0 +1,211 @@
+// The cpu convolutions against the reference, oneDNN's implementations and caches, and trainings side by side.
+
+#include <gmock/gmock.h>
+
+#include <thread>
+
+#include "engine/allocator.h"
+#include "ops/convolution.h"
+#include "ops/cpu/onednn.h"
+#include "tests/ops/cpu_compare.h"
+
+namespace bitloom::ops::test {
+namespace {
+
+namespace onednn = cpu::onednn;
+using onednn::ConvolutionPass;
+
+struct ConvCase {
+    Shape x, weight;
+    Conv2dOptions options;
+    Conv2dGeometry geometry() const { return conv2d_geometry(x, weight, options); }
+};
+
+Conv2dOptions conv_options(std::int64_t stride, std::int64_t pad) {
+    return {.stride_h = stride, .stride_w = stride, .padding = Padding::symmetric(pad)};
+}
+
+void expect_convolution_equals_reference(const ConvCase& c, const std::string& what) {
+    const Conv2dGeometry g = c.geometry();
+    const Shape y_shape{g.batch, g.out_h, g.out_w, g.out_c};
+    const Tensor x = integers(c.x, 1), w = integers(c.weight, 2), b = integers({g.out_c}, 3), dy = integers(y_shape, 4);
+    for (const Tensor* bias : {static_cast<const Tensor*>(nullptr), &b}) {
+        Tensor y = poisoned(y_shape), expected = poisoned(y_shape);
+        fast().conv2d_forward(g, x, w, bias, y);
+        slow().conv2d_forward(g, x, w, bias, expected);
+        expect_same(y, expected, what + " forward");
+    }
+    Tensor dx = poisoned(c.x), expected_dx = poisoned(c.x);
+    fast().conv2d_backward_data(g, dy, w, dx);
+    slow().conv2d_backward_data(g, dy, w, expected_dx);
+    expect_same(dx, expected_dx, what + " backward data");
+    Tensor dw = poisoned(c.weight), expected_dw = poisoned(c.weight), db = poisoned({g.out_c}),
+           expected_db = poisoned({g.out_c});
+    fast().conv2d_backward_weights(g, x, dy, dw, &db);
+    slow().conv2d_backward_weights(g, x, dy, expected_dw, &expected_db);
+    expect_same(dw, expected_dw, what + " backward weights");
+    expect_same(db, expected_db, what + " bias gradient");
+    fast().conv2d_backward_weights(g, x, dy, dw, nullptr);
+    expect_same(dw, expected_dw, what + " backward weights without bias");
+}
+
+TEST(CpuConvolution, EqualsReferenceOnRandomGeometry) {
+    Rng rng(5, "geometry");
+    const auto draw = [&](std::int64_t low, std::int64_t high) {
+        return low + static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(high - low + 1)));
+    };
+    for (int i = 0; i < 60; ++i) {
+        ConvCase c;
+        Conv2dOptions& o = c.options;
+        const std::int64_t in = draw(1, 20), out = draw(1, 20), multiplier = draw(1, 2), groups = draw(2, 4);
+        std::int64_t in_c = in, out_c = out;
+        if (i % 4 == 1) o.groups = in_c = in, out_c = in * multiplier;  // depthwise
+        if (i % 4 == 2) o.groups = groups, in_c = groups * draw(1, 9), out_c = groups * draw(1, 9);
+        const std::int64_t kh = draw(1, 5), kw = draw(1, 5);
+        o.stride_h = draw(1, 3), o.stride_w = draw(1, 3), o.dilation_h = draw(1, 2), o.dilation_w = draw(1, 2);
+        o.padding = {draw(0, 3), draw(0, 3), draw(0, 3), draw(0, 3)};
+        c.x = {draw(1, 3), (kh - 1) * o.dilation_h + draw(1, 9), (kw - 1) * o.dilation_w + draw(1, 9), in_c};
+        c.weight = {out_c, kh, kw, in_c / o.groups};
+        expect_convolution_equals_reference(c,
+                                            cat("case ", i, ": x ", c.x, " weight ", c.weight, " groups ", o.groups));
+        if (HasFatalFailure()) return;
+    }
+}
+
+TEST(CpuConvolution, RunsOnFastImplementations) {
+    const std::vector<ConvCase> cases = {
+        // ResNet-20
+        {{128, 32, 32, 3}, {16, 3, 3, 3}, conv_options(1, 1)},
+        {{128, 32, 32, 16}, {16, 3, 3, 16}, conv_options(1, 1)},
+        {{128, 32, 32, 16}, {32, 3, 3, 16}, conv_options(2, 1)},
+        {{128, 32, 32, 16}, {32, 1, 1, 16}, conv_options(2, 0)},
+        {{128, 16, 16, 32}, {32, 3, 3, 32}, conv_options(1, 1)},
+        {{128, 16, 16, 32}, {64, 3, 3, 32}, conv_options(2, 1)},
+        {{128, 16, 16, 32}, {64, 1, 1, 32}, conv_options(2, 0)},
+        {{128, 8, 8, 64}, {64, 3, 3, 64}, conv_options(1, 1)},
+        // SVHN network
+        {{128, 32, 32, 3}, {16, 3, 3, 3}, conv_options(1, 0)},
+        {{128, 15, 15, 16}, {16, 3, 3, 16}, conv_options(1, 0)},
+        {{128, 6, 6, 16}, {24, 3, 3, 16}, conv_options(1, 0)},
+    };
+    for (const ConvCase& c : cases) {
+        for (const auto pass :
+             {ConvolutionPass::forward, ConvolutionPass::backward_data, ConvolutionPass::backward_weights}) {
+            const std::string name = onednn::convolution_implementation(pass, c.geometry(), false);
+            EXPECT_THAT(name, ::testing::Not(::testing::HasSubstr("ref"))) << c.x << " " << c.weight;
+            EXPECT_THAT(name, ::testing::Not(::testing::HasSubstr("gemm:"))) << c.x << " " << c.weight;
+        }
+    }
+}
+
+TEST(CpuConvolution, ReordersAWeightOnceAVersion) {
+    const ConvCase c{{2, 8, 8, 16}, {16, 3, 3, 16}, conv_options(1, 1)};
+    const Conv2dGeometry g = c.geometry();
+    const Tensor x = integers(c.x, 1);
+    Tensor w = integers(c.weight, 2), y = Tensor::empty({2, 8, 8, 16}), expected = Tensor::empty(y.shape());
+    fast().conv2d_forward(g, x, w, nullptr, y);
+    const auto first = onednn::cache_stats();
+    fast().conv2d_forward(g, x, w, nullptr, y);
+    EXPECT_EQ(onednn::cache_stats().weight_reorders, first.weight_reorders);
+    w.copy_from(integers(c.weight, 3));
+    fast().conv2d_forward(g, x, w, nullptr, y);
+    EXPECT_EQ(onednn::cache_stats().weight_reorders, first.weight_reorders + 1) << "this layout is never oneDNN's own";
+    slow().conv2d_forward(g, x, w, nullptr, expected);
+    expect_same(y, expected, "after the weight changed");
+    EXPECT_EQ(onednn::cache_stats().primitives, first.primitives);
+    EXPECT_EQ(onednn::cache_stats().weight_bytes, first.weight_bytes) << "the copy of the old version is overwritten";
+}
+
+TEST(CpuConvolution, HoldsFewCopiesOfWeightsThatDie) {
+    const ConvCase c{{1, 4, 4, 16}, {16, 3, 3, 16}, conv_options(1, 1)};
+    const Tensor x = integers(c.x, 1);
+    Tensor y = Tensor::empty({1, 4, 4, 16}), expected = Tensor::empty(y.shape());
+    const std::size_t before = onednn::cache_stats().weight_bytes;
+    for (std::uint64_t i = 0; i < 100; ++i) {
+        const Tensor w = integers(c.weight, i);
+        fast().conv2d_forward(c.geometry(), x, w, nullptr, y);
+        slow().conv2d_forward(c.geometry(), x, w, nullptr, expected);
+        expect_same(y, expected, cat("weight ", i));
+    }
+    EXPECT_LE(onednn::cache_stats().weight_bytes - before, 32 * 16 * 16 * 9 * sizeof(float));
+}
+
+TEST(CpuConvolution, TellsRowsOfOneWeightApart) {
+    const ConvCase c{{1, 5, 5, 16}, {16, 3, 3, 16}, conv_options(1, 1)};
+    const Tensor x = integers(c.x, 1), all = integers({32, 3, 3, 16}, 2);
+    for (const std::int64_t first : {0, 16}) {
+        const Tensor w = all.rows(first, 16);
+        Tensor y = Tensor::empty({1, 5, 5, 16}), expected = Tensor::empty(y.shape());
+        fast().conv2d_forward(c.geometry(), x, w, nullptr, y);
+        slow().conv2d_forward(c.geometry(), x, w, nullptr, expected);
+        expect_same(y, expected, cat("rows from ", first));
+    }
+}
+
+/// One step of a small network's kernels; returns the last weight gradient.
+Tensor small_step(const Tensor& x, const Tensor& w) {
+    const Conv2dGeometry g = conv2d_geometry(x.shape(), w.shape(), conv_options(1, 1));
+    const Shape shape{g.batch, g.out_h, g.out_w, g.out_c}, channels{g.out_c};
+    Tensor y = Tensor::empty(shape), z = Tensor::empty(shape), mean = Tensor::empty(channels),
+           variance = Tensor::empty(channels);
+    const Tensor gamma = Tensor::full(channels, 1), beta = Tensor::full(channels, 0.1);
+    fast().conv2d_forward(g, x, w, nullptr, y);
+    fast().batch_norm_forward(y, gamma, beta, nullptr, 1e-5, NormEpilogue::relu, z, mean, variance);
+    Tensor dy = Tensor::empty(shape), dw = Tensor::empty(w.shape()), dgamma = Tensor::empty(channels),
+           dbeta = Tensor::empty(channels);
+    fast().batch_norm_backward(z, y, &z, gamma, mean, variance, 1e-5, NormEpilogue::relu, &dy, nullptr, dgamma, dbeta);
+    fast().conv2d_backward_weights(g, x, dy, dw, nullptr);
+    return dw;
+}
+
+TEST(CpuKernels, SteadyStateAsksTheSystemForNothing) {
+    const Tensor x = reals({16, 16, 16, 8}, 1), w = reals({24, 3, 3, 8}, 2);
+    small_step(x, w);
+    const auto memory = allocator_of(cpu_device).stats();
+    const auto cache = onednn::cache_stats();
+    for (int i = 0; i < 3; ++i) small_step(x, w);
+    EXPECT_EQ(allocator_of(cpu_device).stats().system_allocations, memory.system_allocations);
+    EXPECT_EQ(onednn::cache_stats().primitives, cache.primitives);
+    EXPECT_EQ(onednn::cache_stats().weight_reorders, cache.weight_reorders);
+}
+
+TEST(CpuKernels, RepeatBitForBitOnTwoThreads) {
+    const Threads two(2);
+    const Tensor x = reals({32, 16, 16, 8}, 1), w = reals({24, 3, 3, 8}, 2);
+    const Tensor first = small_step(x, w);
+    for (int i = 0; i < 3; ++i) expect_same(small_step(x, w), first, cat("repetition ", i));
+}
+
+TEST(CpuKernels, TrainingsSideBySideDoNotDisturbEachOther) {
+    const Threads one(1);
+    constexpr int runs = 4;
+    std::vector<Tensor> alone, together(runs);
+    const auto step = [](int run) {
+        const auto seed = static_cast<std::uint64_t>(run);
+        return small_step(reals({8, 12, 12, 8}, seed), reals({16, 3, 3, 8}, seed + 50));
+    };
+    for (int run = 0; run < runs; ++run) alone.push_back(step(run));
+    std::vector<std::thread> threads;
+    for (int run = 0; run < runs; ++run) {
+        threads.emplace_back([&, run] {
+            omp_set_num_threads(1);
+            for (int i = 0; i < 5; ++i) together[static_cast<std::size_t>(run)] = step(run);
+        });
+    }
+    for (auto& t : threads) t.join();
+    for (std::size_t run = 0; run < runs; ++run) expect_same(together[run], alone[run], cat("run ", run));
+}
+
+TEST(CpuKernels, SayThatDoublesBelongOnTheReference) {
+    const Tensor x = Tensor::zeros({4}, DType::f64);
+    Tensor y = Tensor::zeros({4}, DType::f64);
+    try {
+        fast().unary_forward(UnaryOp::relu, 0, 0, x, y);
+        FAIL() << "no error";
+    } catch (const Error& e) {
+        EXPECT_STREQ(e.what(), "unary_forward: the cpu device needs f32, got f64; use --device reference for f64");
+    }
+}
+
+}  // namespace
+}  // namespace bitloom::ops::test
