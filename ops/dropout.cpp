@@ -35,7 +35,8 @@ Var drop_path_by(const Var& x, double rate, Uniform&& uniform) {
         kernel(source.device(), "row_scale", &OpKernels::row_scale)(factors, source, target);
         return target;
     };
-    return record(Op::drop_path, {x}, rescale(x.value()), [rescale](BackwardContext& c) { c.give(0, rescale(c.grad())); });
+    return record(Op::drop_path, {x}, rescale(x.value()),
+                  [rescale](BackwardContext& c) { c.give(0, rescale(c.grad())); });
 }
 
 }  // namespace
@@ -53,9 +54,10 @@ Var dropout(const Var& x, double rate, PhiloxStream stream) {
 }
 
 Var drop_path(const Var& x, double rate, const std::vector<float>& uniforms) {
-    require(x.shape().rank() == 0 || static_cast<std::int64_t>(uniforms.size()) == x.dim(0), "drop_path: ", uniforms.size(),
-            " uniforms for an input of shape ", x.shape());
-    return drop_path_by(x, rate, [&](std::int64_t n) { return static_cast<double>(uniforms[static_cast<std::size_t>(n)]); });
+    require(x.shape().rank() == 0 || static_cast<std::int64_t>(uniforms.size()) == x.dim(0),
+            "drop_path: ", uniforms.size(), " uniforms for an input of shape ", x.shape());
+    return drop_path_by(x, rate,
+                        [&](std::int64_t n) { return static_cast<double>(uniforms[static_cast<std::size_t>(n)]); });
 }
 
 Var drop_path(const Var& x, double rate, PhiloxStream stream) {

@@ -11,7 +11,8 @@ namespace {
 Var softmax_of(Op op, const Var& x) {
     const bool log = op == Op::log_softmax;
     require_float(op_name(op), x.value());
-    require(x.shape().rank() >= 1 && x.dim(-1) >= 1, op_name(op), ": input ", x.shape(), " has no last axis to normalise");
+    require(x.shape().rank() >= 1 && x.dim(-1) >= 1, op_name(op), ": input ", x.shape(),
+            " has no last axis to normalise");
     Tensor y = Tensor::empty_like(x.value());
     kernel(x.device(), "softmax_forward", &OpKernels::softmax_forward)(log, x.value(), y);
     const Tensor saved = y;
@@ -24,12 +25,13 @@ Var softmax_of(Op op, const Var& x) {
 
 void check_labels(const Tensor& logits, const Tensor& labels) {
     require_float("cross_entropy", logits);
-    require(logits.rank() == 2 && logits.dim(0) >= 1 && logits.dim(1) >= 1, "cross_entropy: logits must be [batch, classes], got ",
-            logits.shape());
+    require(logits.rank() == 2 && logits.dim(0) >= 1 && logits.dim(1) >= 1,
+            "cross_entropy: logits must be [batch, classes], got ", logits.shape());
     require(labels.shape() == Shape{logits.dim(0)}, "cross_entropy: labels have shape ", labels.shape(), ", expected [",
             logits.dim(0), "]");
     require(labels.dtype() == DType::i32, "cross_entropy: labels must be i32, got ", name_of(labels.dtype()));
-    require(labels.device() == logits.device(), "cross_entropy: labels are on ", labels.device(), ", logits on ", logits.device());
+    require(labels.device() == logits.device(), "cross_entropy: labels are on ", labels.device(), ", logits on ",
+            logits.device());
     if (!labels.device().is_host()) return;  // reading them back would stall the device
     const std::int32_t* label = labels.read<std::int32_t>();
     for (std::int64_t b = 0; b < labels.numel(); ++b)
@@ -41,7 +43,8 @@ Tensor losses_of(const Tensor& logits, const Tensor& labels, Tensor* probabiliti
     check_labels(logits, labels);
     Tensor losses = Tensor::empty({logits.dim(0)}, logits.dtype(), logits.device());
     if (probabilities) *probabilities = Tensor::empty_like(logits);
-    kernel(logits.device(), "cross_entropy_forward", &OpKernels::cross_entropy_forward)(logits, labels, losses, probabilities);
+    kernel(logits.device(), "cross_entropy_forward", &OpKernels::cross_entropy_forward)(logits, labels, losses,
+                                                                                        probabilities);
     return losses;
 }
 
@@ -59,12 +62,14 @@ Var cross_entropy(const Var& logits, const Tensor& labels) {
     kernel(logits.device(), "reduce_sum", &OpKernels::reduce_sum)(1u, scale, losses, loss);
     return record(Op::cross_entropy, {logits}, std::move(loss), [probabilities, labels, scale](BackwardContext& c) {
         Tensor dlogits = Tensor::empty_like(probabilities);
-        kernel(probabilities.device(), "cross_entropy_backward", &OpKernels::cross_entropy_backward)(probabilities, labels, scale,
-                                                                                                    c.grad(), dlogits);
+        kernel(probabilities.device(), "cross_entropy_backward", &OpKernels::cross_entropy_backward)(
+            probabilities, labels, scale, c.grad(), dlogits);
         c.give(0, std::move(dlogits));
     });
 }
 
-Tensor cross_entropy_per_sample(const Tensor& logits, const Tensor& labels) { return losses_of(logits, labels, nullptr); }
+Tensor cross_entropy_per_sample(const Tensor& logits, const Tensor& labels) {
+    return losses_of(logits, labels, nullptr);
+}
 
 }  // namespace bitloom::ops

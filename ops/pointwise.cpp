@@ -31,7 +31,8 @@ Shape broadcast_shape(std::string_view who, const Shape& a, const Shape& b) {
 }
 
 Tensor binary_value(BinaryOp op, const Tensor& a, const Tensor& b) {
-    Tensor y = Tensor::empty(broadcast_shape(binary_names[static_cast<int>(op)], a.shape(), b.shape()), a.dtype(), a.device());
+    Tensor y =
+        Tensor::empty(broadcast_shape(binary_names[static_cast<int>(op)], a.shape(), b.shape()), a.dtype(), a.device());
     kernel(a.device(), "binary_forward", &OpKernels::binary_forward)(op, a, b, y);
     return y;
 }
@@ -60,9 +61,10 @@ Tensor surrogate_gradient(const SurrogateRule& rule, const Tensor& x, const Tens
 /// The gradient of maximum and minimum: dy where a - b lies on a's side (ties included), else 0, and the rest to b.
 Var record_extremum(BinaryOp op, const Var& a, const Var& b, Tensor y) {
     const bool maximum = op == BinaryOp::maximum;
-    const SurrogateRule to_a = maximum ? SurrogateRule{Surrogate::clipped, 0, infinity} : SurrogateRule{Surrogate::clipped, -infinity, 0};
-    const SurrogateRule to_b =
-        maximum ? SurrogateRule{Surrogate::clipped_open, -infinity, 0} : SurrogateRule{Surrogate::clipped_open, 0, infinity};
+    const SurrogateRule to_a =
+        maximum ? SurrogateRule{Surrogate::clipped, 0, infinity} : SurrogateRule{Surrogate::clipped, -infinity, 0};
+    const SurrogateRule to_b = maximum ? SurrogateRule{Surrogate::clipped_open, -infinity, 0}
+                                       : SurrogateRule{Surrogate::clipped_open, 0, infinity};
     return record(Op::binary, {a, b}, std::move(y), [to_a, to_b, a = a.value(), b = b.value()](BackwardContext& c) {
         const Tensor difference = binary_value(BinaryOp::subtract, a, b);
         if (c.needs(0)) c.give(0, unbroadcast(surrogate_gradient(to_a, difference, c.grad()), a.shape()));
@@ -76,14 +78,15 @@ Var unary(UnaryOp op, const Var& x, double a, double b) {
     require_float(unary_names[static_cast<int>(op)], x.value());
     Tensor y = Tensor::empty_like(x.value());
     kernel(x.device(), "unary_forward", &OpKernels::unary_forward)(op, a, b, x.value(), y);
-    // The gradients of relu and relu6 are the same functions of y as of x: only y is kept, which the next op keeps as well.
+    // The gradients of relu and relu6 are the same functions of y as of x: only y is kept, as the next op does anyway.
     const bool from_output = op == UnaryOp::relu || op == UnaryOp::relu6;
     const Tensor saved = y;
-    return record(Op::unary, {x}, std::move(y), [op, a, b, x = from_output ? saved : x.value(), y = saved](BackwardContext& c) {
-        Tensor dx = Tensor::empty_like(y);
-        kernel(y.device(), "unary_backward", &OpKernels::unary_backward)(op, a, b, x, y, c.grad(), dx);
-        c.give(0, std::move(dx));
-    });
+    return record(Op::unary, {x}, std::move(y),
+                  [op, a, b, x = from_output ? saved : x.value(), y = saved](BackwardContext& c) {
+                      Tensor dx = Tensor::empty_like(y);
+                      kernel(y.device(), "unary_backward", &OpKernels::unary_backward)(op, a, b, x, y, c.grad(), dx);
+                      c.give(0, std::move(dx));
+                  });
 }
 
 Var binary(BinaryOp op, const Var& a, const Var& b) {
@@ -103,34 +106,40 @@ Var binary(BinaryOp op, const Var& a, const Var& b) {
         }
         case BinaryOp::multiply: {
             // Each factor is needed for the other's gradient only; its shape for its own.
-            const Tensor save_a = b.requires_grad() ? a.value() : Tensor(), save_b = a.requires_grad() ? b.value() : Tensor();
+            const Tensor save_a = b.requires_grad() ? a.value() : Tensor(),
+                         save_b = a.requires_grad() ? b.value() : Tensor();
             return record(Op::binary, {a, b}, std::move(y),
                           [save_a, save_b, a_shape = a.shape(), b_shape = b.shape()](BackwardContext& c) {
-                              if (c.needs(0)) c.give(0, unbroadcast(binary_value(BinaryOp::multiply, c.grad(), save_b), a_shape));
-                              if (c.needs(1)) c.give(1, unbroadcast(binary_value(BinaryOp::multiply, c.grad(), save_a), b_shape));
+                              if (c.needs(0))
+                                  c.give(0, unbroadcast(binary_value(BinaryOp::multiply, c.grad(), save_b), a_shape));
+                              if (c.needs(1))
+                                  c.give(1, unbroadcast(binary_value(BinaryOp::multiply, c.grad(), save_a), b_shape));
                           });
         }
         case BinaryOp::divide: {
             const Tensor quotient = b.requires_grad() ? y : Tensor();
-            return record(Op::binary, {a, b}, std::move(y), [quotient, a_shape = a.shape(), b = b.value()](BackwardContext& c) {
-                const Tensor da = binary_value(BinaryOp::divide, c.grad(), b);
-                if (c.needs(0)) c.give(0, unbroadcast(da, a_shape));
-                // d(a / b) / db = -(a / b) / b
-                if (c.needs(1)) c.give(1, unbroadcast(binary_value(BinaryOp::multiply, da, quotient), b.shape(), -1));
-            });
+            return record(Op::binary, {a, b}, std::move(y),
+                          [quotient, a_shape = a.shape(), b = b.value()](BackwardContext& c) {
+                              const Tensor da = binary_value(BinaryOp::divide, c.grad(), b);
+                              if (c.needs(0)) c.give(0, unbroadcast(da, a_shape));
+                              // d(a / b) / db = -(a / b) / b
+                              if (c.needs(1))
+                                  c.give(1, unbroadcast(binary_value(BinaryOp::multiply, da, quotient), b.shape(), -1));
+                          });
         }
         case BinaryOp::maximum:
-        case BinaryOp::minimum: return record_extremum(op, a, b, std::move(y));
-        case BinaryOp::count: break;
+        case BinaryOp::minimum:
+            return record_extremum(op, a, b, std::move(y));
+        case BinaryOp::count:
+            break;
     }
     fail("binary: no such function, ", static_cast<int>(op));
 }
 
 Var scale(const Var& x, double slope, double offset) {
     require_float("scale", x.value());
-    return record(Op::scale, {x}, scaled(x.value(), slope, offset), [slope](BackwardContext& c) {
-        c.give(0, slope == 1 ? c.grad() : scaled(c.grad(), slope));
-    });
+    return record(Op::scale, {x}, scaled(x.value(), slope, offset),
+                  [slope](BackwardContext& c) { c.give(0, slope == 1 ? c.grad() : scaled(c.grad(), slope)); });
 }
 
 Var step(StepFunction function, const Var& x, const SurrogateRule& rule) {
@@ -144,9 +153,8 @@ Var straight_through(const Var& x, Tensor value, const SurrogateRule& rule) {
     require_operand("straight_through", "value", value, x.shape(), x.value());
     if (rule.rule == Surrogate::identity)
         return record(Op::surrogate, {x}, std::move(value), [](BackwardContext& c) { c.give(0, c.grad()); });
-    return record(Op::surrogate, {x}, std::move(value), [rule, x = x.value()](BackwardContext& c) {
-        c.give(0, surrogate_gradient(rule, x, c.grad()));
-    });
+    return record(Op::surrogate, {x}, std::move(value),
+                  [rule, x = x.value()](BackwardContext& c) { c.give(0, surrogate_gradient(rule, x, c.grad())); });
 }
 
 }  // namespace bitloom::ops

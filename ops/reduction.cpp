@@ -9,10 +9,10 @@ namespace bitloom::ops {
 namespace {
 
 struct Reduction {
-    std::uint32_t axes = 0;   ///< bit i: axis i is reduced
-    std::int64_t count = 1;   ///< elements that fall on one output
-    Shape kept;               ///< with extents of 1 where reduced
-    Shape output;             ///< what the caller sees
+    std::uint32_t axes = 0;  ///< bit i: axis i is reduced
+    std::int64_t count = 1;  ///< elements that fall on one output
+    Shape kept;              ///< with extents of 1 where reduced
+    Shape output;            ///< what the caller sees
 };
 
 Reduction plan(std::string_view who, const Shape& shape, std::span<const int> axes, bool keep) {
@@ -48,14 +48,15 @@ Var sum_of(std::string_view who, const Var& x, const Reduction& r, double factor
     require_float(who, x.value());
     Tensor y = Tensor::empty(r.output, x.dtype(), x.device());
     kernel(x.device(), "reduce_sum", &OpKernels::reduce_sum)(r.axes, factor, x.value(), y);
-    return record(Op::reduce_sum, {x}, std::move(y), [who, factor, kept = r.kept, shape = x.shape()](BackwardContext& c) {
-        Tensor dy = c.grad();
-        if (factor != 1) {  // before the broadcast: fewer elements
-            dy = Tensor::empty_like(c.grad());
-            kernel(dy.device(), "scale_forward", &OpKernels::scale_forward)(factor, 0, c.grad(), dy);
-        }
-        c.give(0, kept == shape ? dy.reshape(shape) : broadcast(who, dy, kept, shape));
-    });
+    return record(Op::reduce_sum, {x}, std::move(y),
+                  [who, factor, kept = r.kept, shape = x.shape()](BackwardContext& c) {
+                      Tensor dy = c.grad();
+                      if (factor != 1) {  // before the broadcast: fewer elements
+                          dy = Tensor::empty_like(c.grad());
+                          kernel(dy.device(), "scale_forward", &OpKernels::scale_forward)(factor, 0, c.grad(), dy);
+                      }
+                      c.give(0, kept == shape ? dy.reshape(shape) : broadcast(who, dy, kept, shape));
+                  });
 }
 
 }  // namespace

@@ -57,18 +57,19 @@ Var concat(std::span<const Var> inputs, int axis) {
     if (!inputs[0].tape().wants_node(inputs)) return Var(inputs[0].tape(), std::move(y));
     std::vector<Shape> shapes;
     for (const Var& v : inputs) shapes.push_back(v.shape());
-    return record(Op::concat, inputs, std::move(y), [shapes = std::move(shapes), axis, inner, block](BackwardContext& c) {
-        std::int64_t before = 0;
-        for (int i = 0; i < static_cast<int>(shapes.size()); ++i) {
-            const std::int64_t columns = shapes[i][axis] * inner;
-            if (c.needs(i)) {
-                Tensor dx = Tensor::empty(shapes[i], c.grad().dtype(), c.grad().device());
-                if (dx.numel() > 0) run(reversed(block(columns, before)), c.grad(), dx);
-                c.give(i, std::move(dx));
-            }
-            before += columns;
-        }
-    });
+    return record(Op::concat, inputs, std::move(y),
+                  [shapes = std::move(shapes), axis, inner, block](BackwardContext& c) {
+                      std::int64_t before = 0;
+                      for (int i = 0; i < static_cast<int>(shapes.size()); ++i) {
+                          const std::int64_t columns = shapes[i][axis] * inner;
+                          if (c.needs(i)) {
+                              Tensor dx = Tensor::empty(shapes[i], c.grad().dtype(), c.grad().device());
+                              if (dx.numel() > 0) run(reversed(block(columns, before)), c.grad(), dx);
+                              c.give(i, std::move(dx));
+                          }
+                          before += columns;
+                      }
+                  });
 }
 
 Var slice(const Var& x, std::span<const std::int64_t> start, std::span<const std::int64_t> stop,
@@ -84,8 +85,8 @@ Var slice(const Var& x, std::span<const std::int64_t> start, std::span<const std
     for (std::size_t i = 0; i < rank; ++i) {
         const int axis = static_cast<int>(i);
         require(step[i] >= 1, "slice: step ", step[i], " of axis ", axis, " is not positive");
-        require(0 <= start[i] && start[i] < stop[i] && stop[i] <= shape[axis], "slice: [", start[i], ", ", stop[i], ") of axis ",
-                axis, " is empty or leaves the input ", shape);
+        require(0 <= start[i] && start[i] < stop[i] && stop[i] <= shape[axis], "slice: [", start[i], ", ", stop[i],
+                ") of axis ", axis, " is empty or leaves the input ", shape);
         sizes.append((stop[i] - start[i] + step[i] - 1) / step[i]);
         source[i] = step[i] * strides[i];
         offset += start[i] * strides[i];
@@ -103,8 +104,8 @@ Var slice(const Var& x, std::span<const std::int64_t> start, std::span<const std
 
 Var pad(const Var& x, std::span<const std::pair<std::int64_t, std::int64_t>> amounts, double value) {
     const Shape& shape = x.shape();
-    require(static_cast<int>(amounts.size()) == shape.rank(), "pad: input ", shape, " needs ", shape.rank(), " pairs, got ",
-            amounts.size());
+    require(static_cast<int>(amounts.size()) == shape.rank(), "pad: input ", shape, " needs ", shape.rank(),
+            " pairs, got ", amounts.size());
     Shape padded;
     for (int axis = 0; axis < shape.rank(); ++axis) {
         const auto [before, after] = amounts[static_cast<std::size_t>(axis)];
@@ -113,7 +114,8 @@ Var pad(const Var& x, std::span<const std::pair<std::int64_t, std::int64_t>> amo
     }
     const Strides target = row_major_strides(padded);
     StridedCopy copy = make_strided_copy("pad", shape, row_major_strides(shape), target);
-    for (int axis = 0; axis < shape.rank(); ++axis) copy.target_offset += amounts[static_cast<std::size_t>(axis)].first * target[axis];
+    for (int axis = 0; axis < shape.rank(); ++axis)
+        copy.target_offset += amounts[static_cast<std::size_t>(axis)].first * target[axis];
     Tensor y = Tensor::full(padded, value, x.dtype(), x.device());
     if (shape.numel() > 0) run(copy, x.value(), y);
     return record(Op::pad, {x}, std::move(y), [copy, shape](BackwardContext& c) {
@@ -141,7 +143,8 @@ Var reshape(const Var& x, std::span<const std::int64_t> extents) {
             shape.append(extents[i]);
             continue;
         }
-        require(known > 0 && x.value().numel() % known == 0, "reshape: ", x.shape(), " does not divide into ", known, " x ?");
+        require(known > 0 && x.value().numel() % known == 0, "reshape: ", x.shape(), " does not divide into ", known,
+                " x ?");
         shape.append(x.value().numel() / known);
     }
     return record(Op::reshape, {x}, x.value().reshape(shape),

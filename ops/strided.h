@@ -22,9 +22,11 @@ inline Strides row_major_strides(const Shape& shape) {
 }
 
 /// A copy of `sizes` elements with the given strides on either side. Throws Error, started by `who`, beyond rank 6.
-inline StridedCopy make_strided_copy(std::string_view who, const Shape& sizes, const Strides& source, const Strides& target) {
+inline StridedCopy make_strided_copy(std::string_view who, const Shape& sizes, const Strides& source,
+                                     const Strides& target) {
     StridedCopy copy;
-    require(sizes.rank() <= static_cast<int>(copy.sizes.size()), who, ": rank ", sizes.rank(), " exceeds ", copy.sizes.size());
+    require(sizes.rank() <= static_cast<int>(copy.sizes.size()), who, ": rank ", sizes.rank(), " exceeds ",
+            copy.sizes.size());
     copy.rank = sizes.rank();
     for (int axis = 0; axis < copy.rank; ++axis) {
         copy.sizes[axis] = sizes[axis];

@@ -9,8 +9,8 @@
 
 namespace bitloom::ops::reference {
 
-/// Calls f(i, first, second) for every index of `sizes` in row-major order: i counts, `first` and `second` are the index's
-/// offsets under the two sets of strides.
+/// Calls f(i, first, second) for every index of `sizes` in row-major order: i counts, `first` and `second` are the
+/// index's offsets under the two sets of strides.
 template <class F>
 void for_each_index(std::span<const std::int64_t> sizes, std::span<const std::int64_t> first_strides,
                     std::span<const std::int64_t> second_strides, F&& f) {

@@ -25,20 +25,34 @@ T clip(T x, T low, T high) {
 template <class T>
 T unary_value(UnaryOp op, T a, T b, T x) {
     switch (op) {
-        case UnaryOp::relu: return x <= 0 ? T(0) : x;
-        case UnaryOp::relu6: return clip(x, T(0), T(6));
-        case UnaryOp::leaky_relu: return x > 0 ? x : a * x;
-        case UnaryOp::sigmoid: return sigmoid(x);
-        case UnaryOp::tanh: return std::tanh(x);
-        case UnaryOp::swish: return x * sigmoid(x);
-        case UnaryOp::hard_sigmoid: return clip(a * x + b, T(0), T(1));
-        case UnaryOp::clamp: return clip(x, a, b);
-        case UnaryOp::exp: return std::exp(x);
-        case UnaryOp::log: return std::log(x);
-        case UnaryOp::sqrt: return std::sqrt(x);
-        case UnaryOp::square: return x * x;
-        case UnaryOp::abs: return std::abs(x);
-        case UnaryOp::count: break;
+        case UnaryOp::relu:
+            return x <= 0 ? T(0) : x;
+        case UnaryOp::relu6:
+            return clip(x, T(0), T(6));
+        case UnaryOp::leaky_relu:
+            return x > 0 ? x : a * x;
+        case UnaryOp::sigmoid:
+            return sigmoid(x);
+        case UnaryOp::tanh:
+            return std::tanh(x);
+        case UnaryOp::swish:
+            return x * sigmoid(x);
+        case UnaryOp::hard_sigmoid:
+            return clip(a * x + b, T(0), T(1));
+        case UnaryOp::clamp:
+            return clip(x, a, b);
+        case UnaryOp::exp:
+            return std::exp(x);
+        case UnaryOp::log:
+            return std::log(x);
+        case UnaryOp::sqrt:
+            return std::sqrt(x);
+        case UnaryOp::square:
+            return x * x;
+        case UnaryOp::abs:
+            return std::abs(x);
+        case UnaryOp::count:
+            break;
     }
     fail("unary: no such function, ", static_cast<int>(op));
 }
@@ -46,20 +60,34 @@ T unary_value(UnaryOp op, T a, T b, T x) {
 template <class T>
 T unary_slope(UnaryOp op, T a, T b, T x, T y) {
     switch (op) {
-        case UnaryOp::relu: return x > 0 ? T(1) : T(0);
-        case UnaryOp::relu6: return x > 0 && x < 6 ? T(1) : T(0);
-        case UnaryOp::leaky_relu: return x > 0 ? T(1) : a;
-        case UnaryOp::sigmoid: return y * (1 - y);
-        case UnaryOp::tanh: return 1 - y * y;
-        case UnaryOp::swish: return sigmoid(x) * (1 + x * (1 - sigmoid(x)));
-        case UnaryOp::hard_sigmoid: return a * x + b >= 0 && a * x + b <= 1 ? a : T(0);
-        case UnaryOp::clamp: return x >= a && x <= b ? T(1) : T(0);
-        case UnaryOp::exp: return y;
-        case UnaryOp::log: return 1 / x;
-        case UnaryOp::sqrt: return T(0.5) / y;
-        case UnaryOp::square: return 2 * x;
-        case UnaryOp::abs: return x > 0 ? T(1) : x < 0 ? T(-1) : T(0);
-        case UnaryOp::count: break;
+        case UnaryOp::relu:
+            return x > 0 ? T(1) : T(0);
+        case UnaryOp::relu6:
+            return x > 0 && x < 6 ? T(1) : T(0);
+        case UnaryOp::leaky_relu:
+            return x > 0 ? T(1) : a;
+        case UnaryOp::sigmoid:
+            return y * (1 - y);
+        case UnaryOp::tanh:
+            return 1 - y * y;
+        case UnaryOp::swish:
+            return sigmoid(x) * (1 + x * (1 - sigmoid(x)));
+        case UnaryOp::hard_sigmoid:
+            return a * x + b >= 0 && a * x + b <= 1 ? a : T(0);
+        case UnaryOp::clamp:
+            return x >= a && x <= b ? T(1) : T(0);
+        case UnaryOp::exp:
+            return y;
+        case UnaryOp::log:
+            return 1 / x;
+        case UnaryOp::sqrt:
+            return T(0.5) / y;
+        case UnaryOp::square:
+            return 2 * x;
+        case UnaryOp::abs:
+            return x > 0 ? T(1) : x < 0 ? T(-1) : T(0);
+        case UnaryOp::count:
+            break;
     }
     fail("unary: no such function, ", static_cast<int>(op));
 }
@@ -67,13 +95,20 @@ T unary_slope(UnaryOp op, T a, T b, T x, T y) {
 template <class T>
 T binary_value(BinaryOp op, T a, T b) {
     switch (op) {
-        case BinaryOp::add: return a + b;
-        case BinaryOp::subtract: return a - b;
-        case BinaryOp::multiply: return a * b;
-        case BinaryOp::divide: return a / b;
-        case BinaryOp::maximum: return a < b ? b : a;
-        case BinaryOp::minimum: return a > b ? b : a;
-        case BinaryOp::count: break;
+        case BinaryOp::add:
+            return a + b;
+        case BinaryOp::subtract:
+            return a - b;
+        case BinaryOp::multiply:
+            return a * b;
+        case BinaryOp::divide:
+            return a / b;
+        case BinaryOp::maximum:
+            return a < b ? b : a;
+        case BinaryOp::minimum:
+            return a > b ? b : a;
+        case BinaryOp::count:
+            break;
     }
     fail("binary: no such function, ", static_cast<int>(op));
 }
@@ -81,11 +116,16 @@ T binary_value(BinaryOp op, T a, T b) {
 template <class T>
 T step_value(StepFunction function, T x) {
     switch (function) {
-        case StepFunction::round: return std::nearbyint(x);  // ties to even: the default rounding mode is never changed
-        case StepFunction::floor: return std::floor(x);
-        case StepFunction::ceil: return std::ceil(x);
-        case StepFunction::sign: return x > 0 ? T(1) : x < 0 ? T(-1) : T(0);
-        case StepFunction::sign_binary: return x < 0 ? T(-1) : T(1);
+        case StepFunction::round:
+            return std::nearbyint(x);  // ties to even: the default rounding mode is never changed
+        case StepFunction::floor:
+            return std::floor(x);
+        case StepFunction::ceil:
+            return std::ceil(x);
+        case StepFunction::sign:
+            return x > 0 ? T(1) : x < 0 ? T(-1) : T(0);
+        case StepFunction::sign_binary:
+            return x < 0 ? T(-1) : T(1);
     }
     fail("step: no such function, ", static_cast<int>(function));
 }
@@ -94,19 +134,28 @@ template <class T>
 T surrogate_slope(const SurrogateRule& rule, T x) {
     const T low = static_cast<T>(rule.low), high = static_cast<T>(rule.high), slope = static_cast<T>(rule.slope);
     switch (rule.rule) {
-        case Surrogate::identity: return 1;
-        case Surrogate::clipped: return x >= low && x <= high ? T(1) : T(0);
-        case Surrogate::clipped_open: return x > low && x < high ? T(1) : T(0);
-        case Surrogate::clipped_upper: return x > low && x <= high ? T(1) : T(0);
-        case Surrogate::leaky_clipped: return x <= low ? slope : x <= high ? T(1) : T(0);
-        case Surrogate::scaled: return slope;
-        case Surrogate::tanh: return 1 - std::tanh(x) * std::tanh(x);
-        case Surrogate::approx_sign: return std::abs(x) <= 1 ? 2 - 2 * std::abs(x) : T(0);
+        case Surrogate::identity:
+            return 1;
+        case Surrogate::clipped:
+            return x >= low && x <= high ? T(1) : T(0);
+        case Surrogate::clipped_open:
+            return x > low && x < high ? T(1) : T(0);
+        case Surrogate::clipped_upper:
+            return x > low && x <= high ? T(1) : T(0);
+        case Surrogate::leaky_clipped:
+            return x <= low ? slope : x <= high ? T(1) : T(0);
+        case Surrogate::scaled:
+            return slope;
+        case Surrogate::tanh:
+            return 1 - std::tanh(x) * std::tanh(x);
+        case Surrogate::approx_sign:
+            return std::abs(x) <= 1 ? 2 - 2 * std::abs(x) : T(0);
         case Surrogate::swish_sign: {
             const T z = slope * x;
             return slope * (2 - z * std::tanh(z / 2)) / (1 + std::cosh(z));
         }
-        case Surrogate::zero: return 0;
+        case Surrogate::zero:
+            return 0;
     }
     fail("surrogate: no such rule, ", static_cast<int>(rule.rule));
 }
@@ -157,9 +206,10 @@ void binary_forward(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) {
         const T* left = a.read<T>();
         const T* right = b.read<T>();
         T* out = y.write<T>();
-        for_each_index(shape.extents(), a_strides, b_strides, [&](std::int64_t i, std::int64_t at_a, std::int64_t at_b) {
-            out[i] = binary_value(op, left[at_a], right[at_b]);
-        });
+        for_each_index(shape.extents(), a_strides, b_strides,
+                       [&](std::int64_t i, std::int64_t at_a, std::int64_t at_b) {
+                           out[i] = binary_value(op, left[at_a], right[at_b]);
+                       });
     });
 }
 

@@ -8,8 +8,8 @@ namespace bitloom::ops::reference {
 
 namespace {
 
-/// Calls f(i, output, position) for every element i of `shape` in row-major order: `output` is the element of the reduced
-/// tensor it falls on, `position` its row-major rank among the elements that fall there.
+/// Calls f(i, output, position) for every element i of `shape` in row-major order: `output` is the element of the
+/// reduced tensor it falls on, `position` its row-major rank among the elements that fall there.
 template <class F>
 void for_each_reduced(const Shape& shape, std::uint32_t axes, F&& f) {
     Strides output{}, position{};

@@ -12,7 +12,8 @@ void strided_copy(const StridedCopy& copy, const Tensor& source, Tensor& target)
     char* out = static_cast<char*>(target.raw_write()) + static_cast<std::size_t>(copy.target_offset) * size;
     for_each_index({copy.sizes.data(), rank}, {copy.source_strides.data(), rank}, {copy.target_strides.data(), rank},
                    [&](std::int64_t, std::int64_t from, std::int64_t to) {
-                       std::memcpy(out + to * static_cast<std::int64_t>(size), in + from * static_cast<std::int64_t>(size), size);
+                       std::memcpy(out + to * static_cast<std::int64_t>(size),
+                                   in + from * static_cast<std::int64_t>(size), size);
                    });
 }
 

@@ -17,7 +17,8 @@ namespace {
 using Build = std::function<Var(Tape&, std::span<const Var>)>;
 using Rows = std::vector<OpCase>;
 
-/// Beyond the sizes below which kernels stay on one thread; compared between devices, too large for central differences.
+/// Beyond the sizes below which kernels stay on one thread; compared between devices, too large for central
+/// differences.
 OpCase large(OpCase c) {
     c.name += "_large";
     c.differentiable_check = false;
@@ -43,8 +44,8 @@ void add_unary(Rows& rows) {
         if (op == UnaryOp::leaky_relu) a = 0.25;
         if (op == UnaryOp::hard_sigmoid) a = 0.5, b = 0.5;
         if (op == UnaryOp::clamp) a = -1, b = 2;
-        const bool approximated = op == UnaryOp::sigmoid || op == UnaryOp::tanh || op == UnaryOp::swish || op == UnaryOp::exp ||
-                                  op == UnaryOp::log || op == UnaryOp::sqrt;
+        const bool approximated = op == UnaryOp::sigmoid || op == UnaryOp::tanh || op == UnaryOp::swish ||
+                                  op == UnaryOp::exp || op == UnaryOp::log || op == UnaryOp::sqrt;
         const bool needs_positive = op == UnaryOp::log || op == UnaryOp::sqrt;
         const auto row = [&](const Shape& shape) {
             return OpCase{.op = "unary",
@@ -76,9 +77,15 @@ void add_binary(Rows& rows) {
         Shape a, b;
         std::int64_t summed;  // gradients that fall on one element of the broadcast operand
     };
-    const std::vector<Pair> pairs = {{{2, 3, 4}, {2, 3, 4}, 1},       {{2, 3, 4}, {4}, 6},         {{2, 1, 4}, {3, 1}, 8},
-                                     {{5}, {1}, 5},                   {{1}, {3, 3}, 9},            {{1, 5, 3}, {1, 5, 1}, 3},
-                                     {{2, 3, 3, 5}, {2, 1, 1, 5}, 9}, {{3, 1, 2}, {2, 1, 3, 1}, 6}, {Shape{}, {7}, 7}};
+    const std::vector<Pair> pairs = {{{2, 3, 4}, {2, 3, 4}, 1},
+                                     {{2, 3, 4}, {4}, 6},
+                                     {{2, 1, 4}, {3, 1}, 8},
+                                     {{5}, {1}, 5},
+                                     {{1}, {3, 3}, 9},
+                                     {{1, 5, 3}, {1, 5, 1}, 3},
+                                     {{2, 3, 3, 5}, {2, 1, 1, 5}, 9},
+                                     {{3, 1, 2}, {2, 1, 3, 1}, 6},
+                                     {Shape{}, {7}, 7}};
     for (int i = 0; i < static_cast<int>(BinaryOp::count); ++i) {
         const BinaryOp op = static_cast<BinaryOp>(i);
         const std::string name(binary_names[static_cast<std::size_t>(i)]);
@@ -119,7 +126,8 @@ void add_scale(Rows& rows) {
 }
 
 void add_surrogates(Rows& rows) {
-    const auto row = [](std::string name, std::string variant, const Shape& shape, StepFunction function, SurrogateRule rule) {
+    const auto row = [](std::string name, std::string variant, const Shape& shape, StepFunction function,
+                        SurrogateRule rule) {
         const bool approximated = rule.rule == Surrogate::tanh || rule.rule == Surrogate::swish_sign;
         return OpCase{.op = "surrogate",
                       .name = std::move(name),
@@ -133,8 +141,8 @@ void add_surrogates(Rows& rows) {
     };
     for (const StepFunction function : step_functions)
         for (const Shape& shape : {Shape{7}, Shape{1, 5, 3}, Shape{33}, Shape{2, 3, 1, 5}, Shape{70001}})
-            rows.push_back(row(cat("step_", name_of(function), "_", label_of(shape)), std::string(name_of(function)), shape,
-                               function, {}));
+            rows.push_back(row(cat("step_", name_of(function), "_", label_of(shape)), std::string(name_of(function)),
+                               shape, function, {}));
     for (const Surrogate rule : surrogates)
         for (const Shape& shape : {Shape{7}, Shape{1, 5, 3}, Shape{33}, Shape{2, 3, 1, 5}, Shape{70001}})
             rows.push_back(row(cat("rule_", name_of(rule), "_", label_of(shape)), std::string(name_of(rule)), shape,
@@ -161,17 +169,19 @@ Tensor labels_like(const Var& logits) {
 
 void add_losses(Rows& rows) {
     const auto softmax_row = [](bool log, const Shape& shape) {
-        return OpCase{.op = log ? "log_softmax" : "softmax",
-                      .name = label_of(shape),
-                      .inputs = {shape},
-                      .build = [log](Tape&, std::span<const Var> in) { return log ? log_softmax(in[0]) : softmax(in[0]); },
-                      .accumulation = shape[-1],
-                      .exact_on_integers = false,
-                      .low = -4,
-                      .high = 4};
+        return OpCase{
+            .op = log ? "log_softmax" : "softmax",
+            .name = label_of(shape),
+            .inputs = {shape},
+            .build = [log](Tape&, std::span<const Var> in) { return log ? log_softmax(in[0]) : softmax(in[0]); },
+            .accumulation = shape[-1],
+            .exact_on_integers = false,
+            .low = -4,
+            .high = 4};
     };
     for (const bool log : {false, true}) {
-        for (const Shape& shape : {Shape{7}, Shape{1, 10}, Shape{3, 1}, Shape{5, 33}, Shape{2, 3, 5}, Shape{1, 2, 1, 17}})
+        for (const Shape& shape :
+             {Shape{7}, Shape{1, 10}, Shape{3, 1}, Shape{5, 33}, Shape{2, 3, 5}, Shape{1, 2, 1, 17}})
             rows.push_back(softmax_row(log, shape));
         rows.push_back(large(softmax_row(log, {7001, 10})));
         rows.push_back(large(softmax_row(log, {67, 1001})));
@@ -194,11 +204,12 @@ void add_losses(Rows& rows) {
 
 void add_dropouts(Rows& rows) {
     const auto dropout_row = [](const std::string& name, const Shape& shape, double rate, bool exact) {
-        return OpCase{.op = "dropout",
-                      .name = name,
-                      .inputs = {shape},
-                      .build = [rate](Tape&, std::span<const Var> in) { return dropout(in[0], rate, stream(3, "rows", 11)); },
-                      .exact_on_integers = exact};
+        return OpCase{
+            .op = "dropout",
+            .name = name,
+            .inputs = {shape},
+            .build = [rate](Tape&, std::span<const Var> in) { return dropout(in[0], rate, stream(3, "rows", 11)); },
+            .exact_on_integers = exact};
     };
     rows.push_back(dropout_row("half_7", {7}, 0.5, true));
     rows.push_back(dropout_row("half_1x5x3", {1, 5, 3}, 0.5, true));
@@ -209,30 +220,30 @@ void add_dropouts(Rows& rows) {
     rows.push_back(large(dropout_row("fifth", {99991}, 0.2, false)));
 
     const auto path_row = [](const std::string& name, const Shape& shape, double rate, bool exact) {
-        return OpCase{.op = "drop_path",
-                      .name = name,
-                      .inputs = {shape},
-                      .build = [rate](Tape&, std::span<const Var> in) { return drop_path(in[0], rate, stream(3, "rows", 5)); },
-                      .exact_on_integers = exact};
+        return OpCase{
+            .op = "drop_path",
+            .name = name,
+            .inputs = {shape},
+            .build = [rate](Tape&, std::span<const Var> in) { return drop_path(in[0], rate, stream(3, "rows", 5)); },
+            .exact_on_integers = exact};
     };
     rows.push_back(path_row("half_7", {7}, 0.5, true));
     rows.push_back(path_row("half_9x3x3x2", {9, 3, 3, 2}, 0.5, true));
     rows.push_back(path_row("three_quarters_8x5", {8, 5}, 0.75, true));
     rows.push_back(path_row("fifth_5x1x3", {5, 1, 3}, 0.2, false));
     rows.push_back(large(path_row("half", {33, 3001}, 0.5, true)));
-    rows.push_back({.op = "drop_path",
-                    .name = "given_uniforms",
-                    .inputs = {{4, 3}},
-                    .build = [](Tape&, std::span<const Var> in) {
-                        return drop_path(in[0], 0.5, std::vector<float>{0.1f, 0.9f, 0.5f, 0.49f});
-                    }});
+    rows.push_back(
+        {.op = "drop_path", .name = "given_uniforms", .inputs = {{4, 3}}, .build = [](Tape&, std::span<const Var> in) {
+             return drop_path(in[0], 0.5, std::vector<float>{0.1f, 0.9f, 0.5f, 0.49f});
+         }});
 }
 
 void add_shaping(Rows& rows) {
     const auto concat_row = [](const std::string& name, std::vector<Shape> inputs, int axis) {
-        return OpCase{.op = "concat", .name = name, .inputs = std::move(inputs), .build = [axis](Tape&, std::span<const Var> in) {
-                          return concat(in, axis);
-                      }};
+        return OpCase{
+            .op = "concat", .name = name, .inputs = std::move(inputs), .build = [axis](Tape&, std::span<const Var> in) {
+                return concat(in, axis);
+            }};
     };
     rows.push_back(concat_row("channels", {{2, 3, 3, 4}, {2, 3, 3, 5}}, -1));
     rows.push_back(concat_row("batch", {{1, 5}, {3, 5}}, 0));
@@ -243,9 +254,11 @@ void add_shaping(Rows& rows) {
 
     using Extents = std::vector<std::int64_t>;
     const auto slice_row = [](const std::string& name, const Shape& shape, Extents start, Extents stop, Extents step) {
-        return OpCase{.op = "slice", .name = name, .inputs = {shape}, .build = [start, stop, step](Tape&, std::span<const Var> in) {
-                          return slice(in[0], start, stop, step);
-                      }};
+        return OpCase{
+            .op = "slice",
+            .name = name,
+            .inputs = {shape},
+            .build = [start, stop, step](Tape&, std::span<const Var> in) { return slice(in[0], start, stop, step); }};
     };
     rows.push_back(slice_row("whole", {3, 5}, {0, 0}, {3, 5}, {1, 1}));
     rows.push_back(slice_row("every_other_pixel", {2, 5, 7, 3}, {0, 0, 0, 0}, {2, 5, 7, 3}, {1, 2, 2, 1}));
@@ -256,9 +269,10 @@ void add_shaping(Rows& rows) {
 
     using Amounts = std::vector<std::pair<std::int64_t, std::int64_t>>;
     const auto pad_row = [](const std::string& name, const Shape& shape, Amounts amounts, double value) {
-        return OpCase{.op = "pad", .name = name, .inputs = {shape}, .build = [amounts, value](Tape&, std::span<const Var> in) {
-                          return pad(in[0], amounts, value);
-                      }};
+        return OpCase{
+            .op = "pad", .name = name, .inputs = {shape}, .build = [amounts, value](Tape&, std::span<const Var> in) {
+                return pad(in[0], amounts, value);
+            }};
     };
     rows.push_back(pad_row("nothing", {3, 5}, {{0, 0}, {0, 0}}, 0));
     rows.push_back(pad_row("channels", {2, 3, 3, 4}, {{0, 0}, {0, 0}, {0, 0}, {2, 2}}, 0));
@@ -268,22 +282,25 @@ void add_shaping(Rows& rows) {
     rows.push_back(large(pad_row("channels", {5, 33, 31, 17}, {{0, 0}, {0, 0}, {0, 0}, {8, 7}}, 0)));
 
     const auto reshape_row = [](const std::string& name, const Shape& shape, Extents extents) {
-        return OpCase{.op = "reshape", .name = name, .inputs = {shape}, .build = [extents](Tape&, std::span<const Var> in) {
-                          return reshape(in[0], extents);
-                      }};
+        return OpCase{
+            .op = "reshape", .name = name, .inputs = {shape}, .build = [extents](Tape&, std::span<const Var> in) {
+                return reshape(in[0], extents);
+            }};
     };
     rows.push_back(reshape_row("open_extent", {2, 3, 5}, {3, -1}));
     rows.push_back(reshape_row("add_ones", {7}, {1, 7, 1}));
     rows.push_back(reshape_row("to_vector", {1, 5, 3}, {-1}));
     rows.push_back(reshape_row("same", {3, 3}, {3, 3}));
-    rows.push_back({.op = "reshape", .name = "flatten", .inputs = {{3, 2, 2, 5}}, .build = [](Tape&, std::span<const Var> in) {
-                        return flatten(in[0]);
-                    }});
+    rows.push_back(
+        {.op = "reshape", .name = "flatten", .inputs = {{3, 2, 2, 5}}, .build = [](Tape&, std::span<const Var> in) {
+             return flatten(in[0]);
+         }});
 
     const auto transpose_row = [](const std::string& name, const Shape& shape, std::vector<int> axes) {
-        return OpCase{.op = "transpose", .name = name, .inputs = {shape}, .build = [axes](Tape&, std::span<const Var> in) {
-                          return transpose(in[0], axes);
-                      }};
+        return OpCase{
+            .op = "transpose", .name = name, .inputs = {shape}, .build = [axes](Tape&, std::span<const Var> in) {
+                return transpose(in[0], axes);
+            }};
     };
     rows.push_back(transpose_row("matrix", {3, 5}, {1, 0}));
     rows.push_back(transpose_row("channels_first", {2, 3, 5, 4}, {0, 3, 1, 2}));
@@ -303,10 +320,14 @@ void add_reductions(Rows& rows) {
         bool keep;
         std::int64_t count;
     };
-    const std::vector<Reduced> small = {{"all", {2, 3, 5}, {}, false, 30},   {"all_kept", {1, 5, 3}, {}, true, 15},
-                                        {"last", {4, 7}, {-1}, false, 7},    {"first", {5, 3}, {0}, false, 5},
-                                        {"middle", {2, 4, 3}, {1}, true, 4}, {"pixels", {2, 3, 4, 5}, {1, 2}, false, 12},
-                                        {"outer", {3, 2, 5}, {0, 2}, false, 15}, {"ones", {1, 7, 1}, {0, 2}, false, 1},
+    const std::vector<Reduced> small = {{"all", {2, 3, 5}, {}, false, 30},
+                                        {"all_kept", {1, 5, 3}, {}, true, 15},
+                                        {"last", {4, 7}, {-1}, false, 7},
+                                        {"first", {5, 3}, {0}, false, 5},
+                                        {"middle", {2, 4, 3}, {1}, true, 4},
+                                        {"pixels", {2, 3, 4, 5}, {1, 2}, false, 12},
+                                        {"outer", {3, 2, 5}, {0, 2}, false, 15},
+                                        {"ones", {1, 7, 1}, {0, 2}, false, 1},
                                         {"single", {1}, {}, false, 1}};
     const std::vector<Reduced> big = {{"all", {99991}, {}, false, 99991},
                                       {"first", {9001, 13}, {0}, false, 9001},
@@ -317,18 +338,16 @@ void add_reductions(Rows& rows) {
         return OpCase{.op = "reduce_sum",
                       .name = "sum_" + r.name,
                       .inputs = {r.shape},
-                      .build = [axes = r.axes, keep = r.keep](Tape&, std::span<const Var> in) {
-                          return reduce_sum(in[0], axes, keep);
-                      },
+                      .build = [axes = r.axes, keep = r.keep](
+                                   Tape&, std::span<const Var> in) { return reduce_sum(in[0], axes, keep); },
                       .accumulation = r.count};
     };
     const auto mean_row = [](const Reduced& r) {
         return OpCase{.op = "reduce_sum",
                       .name = "mean_" + r.name,
                       .inputs = {r.shape},
-                      .build = [axes = r.axes, keep = r.keep](Tape&, std::span<const Var> in) {
-                          return reduce_mean(in[0], axes, keep);
-                      },
+                      .build = [axes = r.axes, keep = r.keep](
+                                   Tape&, std::span<const Var> in) { return reduce_mean(in[0], axes, keep); },
                       .accumulation = r.count,
                       .exact_on_integers = (r.count & (r.count - 1)) == 0};  // a product with 1 / count is then exact
     };
@@ -336,9 +355,8 @@ void add_reductions(Rows& rows) {
         return OpCase{.op = "reduce_max",
                       .name = r.name,
                       .inputs = {r.shape},
-                      .build = [axes = r.axes, keep = r.keep](Tape&, std::span<const Var> in) {
-                          return reduce_max(in[0], axes, keep);
-                      },
+                      .build = [axes = r.axes, keep = r.keep](
+                                   Tape&, std::span<const Var> in) { return reduce_max(in[0], axes, keep); },
                       .kink_free = true};
     };
     for (const Reduced& r : small) rows.push_back(sum_row(r)), rows.push_back(mean_row(r)), rows.push_back(max_row(r));

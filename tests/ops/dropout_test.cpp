@@ -19,7 +19,8 @@ TEST(Dropout, KeepsTheMeanAndTheRate) {
     for (const Device device : {reference_device, cpu_device}) {
         for (const double rate : {0.1, 0.5, 0.8}) {
             Tape tape;
-            const Values y = dropout(tape.constant(ones({40000}, device)), rate, stream(1, "mean", 0)).value().values<double>();
+            const Values y =
+                dropout(tape.constant(ones({40000}, device)), rate, stream(1, "mean", 0)).value().values<double>();
             const double n = static_cast<double>(y.size());
             const double dropped = static_cast<double>(std::count(y.begin(), y.end(), 0.0)) / n;
             EXPECT_NEAR(dropped, rate, 5 * std::sqrt(rate * (1 - rate) / n)) << device;  // five standard errors
@@ -37,7 +38,8 @@ TEST(Dropout, ElementsFollowTheStream) {
             Tape tape;
             const Values y = dropout(tape.constant(ones({n}, device)), 0.5, s).value().values<double>();
             for (std::int64_t i = 0; i < n; ++i)
-                ASSERT_EQ(y[static_cast<std::size_t>(i)], to_unit_float(s.word(static_cast<std::uint64_t>(i))) >= 0.5f ? 2 : 0)
+                ASSERT_EQ(y[static_cast<std::size_t>(i)],
+                          to_unit_float(s.word(static_cast<std::uint64_t>(i))) >= 0.5f ? 2 : 0)
                     << device << ", element " << i << " of " << n;
         }
     }
@@ -87,7 +89,8 @@ TEST(Dropout, OfRateZeroIsTheInput) {
 TEST(DropPath, DropsWholeSamples) {
     for (const Device device : {reference_device, cpu_device}) {
         Tape tape;
-        const Var x = tape.input(Tensor::from(Shape{4, 2}, Values{1, 2, 3, 4, 5, 6, 7, 8}, device).to(DType::f32), true);
+        const Var x =
+            tape.input(Tensor::from(Shape{4, 2}, Values{1, 2, 3, 4, 5, 6, 7, 8}, device).to(DType::f32), true);
         // floor(0.75 + u): 0 below u = 0.25, else 1; survivors are divided by 0.75.
         const Var y = drop_path(x, 0.25, std::vector<float>{0.2f, 0.25f, 0.9f, 0.0f});
         const std::vector<float> factors{0, static_cast<float>(1 / 0.75), static_cast<float>(1 / 0.75), 0};
@@ -120,7 +123,8 @@ TEST(Dropout, SaysWhatIsWrong) {
     expect_error([&] { dropout(x, 1, {}); }, "dropout: rate 1 is outside [0, 1)");
     expect_error([&] { dropout(x, -0.5, {}); }, "dropout: rate -0.5 is outside [0, 1)");
     expect_error([&] { drop_path(x, 1.5, PhiloxStream{}); }, "drop_path: rate 1.5 is outside [0, 1)");
-    expect_error([&] { drop_path(x, 0.5, std::vector<float>{0.5f}); }, "drop_path: 1 uniforms for an input of shape [3]");
+    expect_error([&] { drop_path(x, 0.5, std::vector<float>{0.5f}); },
+                 "drop_path: 1 uniforms for an input of shape [3]");
 }
 
 }  // namespace

@@ -17,11 +17,13 @@
 namespace bitloom::ops::test {
 
 /// Makes the operands of one kernel call. Guard zones and unwritten outputs hold bytes 0xff: NaN in both floating-point
-/// types, so that a stray read that matters shows up in a result; -1 and 255 in the integer types, which no kernel writes.
+/// types, so that a stray read that matters shows up in a result; -1 and 255 in the integer types, which no kernel
+/// writes.
 class GuardedMemory {
-   public:
+public:
     /// With `misaligned`, tensors start one element behind a 64-byte boundary, as a view by Tensor::rows may.
-    GuardedMemory(DType dtype, Device device, bool misaligned) : dtype_(dtype), device_(device), misaligned_(misaligned) {}
+    GuardedMemory(DType dtype, Device device, bool misaligned)
+        : dtype_(dtype), device_(device), misaligned_(misaligned) {}
 
     /// An input of the given values in [low, high].
     Tensor& input(const Shape& shape, double low = -2, double high = 2) {
@@ -43,14 +45,16 @@ class GuardedMemory {
     /// Expects untouched guards and inputs, and outputs written from the first element to the last.
     void verify() const {
         for (const Block& block : blocks_) {
-            SCOPED_TRACE(cat(block.is_input ? "input" : "output", " ", block.number, " of shape ", block.tensor.shape()));
+            SCOPED_TRACE(
+                cat(block.is_input ? "input" : "output", " ", block.number, " of shape ", block.tensor.shape()));
             const std::byte* payload = static_cast<const std::byte*>(block.tensor.raw());
             const std::byte* begin = block.memory.get();
             const std::byte* end = payload + block.tensor.bytes();
             EXPECT_TRUE(untouched(begin, payload)) << "written before the first element";
             EXPECT_TRUE(untouched(end, begin + block.size)) << "written behind the last element";
             if (block.is_input) {
-                EXPECT_EQ(std::memcmp(payload, block.original.data(), block.original.size()), 0) << "an input was changed";
+                EXPECT_EQ(std::memcmp(payload, block.original.data(), block.original.size()), 0)
+                    << "an input was changed";
                 continue;
             }
             const std::size_t size = size_of(block.tensor.dtype());
@@ -64,7 +68,7 @@ class GuardedMemory {
         }
     }
 
-   private:
+private:
     static constexpr std::size_t guard_bytes = 512;
     struct Free {
         void operator()(std::byte* p) const { std::free(p); }
@@ -94,7 +98,8 @@ class GuardedMemory {
         block.size = (2 * guard_bytes + bytes + 64 + 63) / 64 * 64;
         block.memory.reset(static_cast<std::byte*>(std::aligned_alloc(64, block.size)));
         std::memset(block.memory.get(), 0xff, block.size);
-        block.tensor = Tensor::wrap(shape, dtype, block.memory.get() + guard_bytes + (misaligned_ ? size_of(dtype) : 0), device_);
+        block.tensor =
+            Tensor::wrap(shape, dtype, block.memory.get() + guard_bytes + (misaligned_ ? size_of(dtype) : 0), device_);
         block.number = static_cast<int>(blocks_.size()) - 1;
         return block;
     }

@@ -1,5 +1,5 @@
-// Every kernel of every host device, with its operands in guarded memory: it writes each output whole, nothing beside it,
-// none of its inputs, and no result depends on memory beyond an input.
+// Every kernel of every host device, with its operands in guarded memory: it writes each output whole, nothing beside
+// it, none of its inputs, and no result depends on memory beyond an input.
 
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
@@ -22,14 +22,54 @@ struct Call {
     std::function<void(const OpKernels&, GuardedMemory&)> run;
 };
 
-const Conv2dGeometry plain_conv{.batch = 3, .in_h = 7, .in_w = 5, .in_c = 3, .out_h = 4, .out_w = 5, .out_c = 5, .kernel_h = 3,
-                                .kernel_w = 3, .stride_h = 2, .stride_w = 1, .pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1};
-const Conv2dGeometry depthwise_conv{.batch = 1, .in_h = 5, .in_w = 6, .in_c = 7, .out_h = 4, .out_w = 5, .out_c = 7, .kernel_h = 2,
-                                    .kernel_w = 2, .groups = 7};
-const Conv2dGeometry pointwise_conv{.batch = 1, .in_h = 3, .in_w = 3, .in_c = 19, .out_h = 2, .out_w = 2, .out_c = 17, .kernel_h = 1,
-                                    .kernel_w = 1, .stride_h = 2, .stride_w = 2};
-const Pool2dGeometry pool{.batch = 3, .in_h = 7, .in_w = 5, .channels = 5, .out_h = 3, .out_w = 3, .window_h = 3, .window_w = 2,
-                          .stride_h = 2, .stride_w = 2, .pad_bottom = 0, .pad_right = 1};
+const Conv2dGeometry plain_conv{.batch = 3,
+                                .in_h = 7,
+                                .in_w = 5,
+                                .in_c = 3,
+                                .out_h = 4,
+                                .out_w = 5,
+                                .out_c = 5,
+                                .kernel_h = 3,
+                                .kernel_w = 3,
+                                .stride_h = 2,
+                                .stride_w = 1,
+                                .pad_top = 1,
+                                .pad_bottom = 1,
+                                .pad_left = 1,
+                                .pad_right = 1};
+const Conv2dGeometry depthwise_conv{.batch = 1,
+                                    .in_h = 5,
+                                    .in_w = 6,
+                                    .in_c = 7,
+                                    .out_h = 4,
+                                    .out_w = 5,
+                                    .out_c = 7,
+                                    .kernel_h = 2,
+                                    .kernel_w = 2,
+                                    .groups = 7};
+const Conv2dGeometry pointwise_conv{.batch = 1,
+                                    .in_h = 3,
+                                    .in_w = 3,
+                                    .in_c = 19,
+                                    .out_h = 2,
+                                    .out_w = 2,
+                                    .out_c = 17,
+                                    .kernel_h = 1,
+                                    .kernel_w = 1,
+                                    .stride_h = 2,
+                                    .stride_w = 2};
+const Pool2dGeometry pool{.batch = 3,
+                          .in_h = 7,
+                          .in_w = 5,
+                          .channels = 5,
+                          .out_h = 3,
+                          .out_w = 3,
+                          .window_h = 3,
+                          .window_w = 2,
+                          .stride_h = 2,
+                          .stride_w = 2,
+                          .pad_bottom = 0,
+                          .pad_right = 1};
 
 Shape input_of(const Conv2dGeometry& g) { return {g.batch, g.in_h, g.in_w, g.in_c}; }
 Shape output_of(const Conv2dGeometry& g) { return {g.batch, g.out_h, g.out_w, g.out_c}; }
@@ -44,14 +84,16 @@ void add_convolutions(std::vector<Call>& calls) {
         {"plain", plain_conv}, {"depthwise", depthwise_conv}, {"pointwise", pointwise_conv}};
     for (const auto& [name, g] : geometries) {
         calls.push_back({"conv2d_forward", name, [g = g](const OpKernels& k, GuardedMemory& m) {
-                             k.conv2d_forward(g, m.input(input_of(g)), m.input(weight_of(g)), &m.input({g.out_c}), m.output(output_of(g)));
+                             k.conv2d_forward(g, m.input(input_of(g)), m.input(weight_of(g)), &m.input({g.out_c}),
+                                              m.output(output_of(g)));
                          }});
         calls.push_back({"conv2d_backward_data", name, [g = g](const OpKernels& k, GuardedMemory& m) {
-                             k.conv2d_backward_data(g, m.input(output_of(g)), m.input(weight_of(g)), m.output(input_of(g)));
+                             k.conv2d_backward_data(g, m.input(output_of(g)), m.input(weight_of(g)),
+                                                    m.output(input_of(g)));
                          }});
         calls.push_back({"conv2d_backward_weights", name, [g = g](const OpKernels& k, GuardedMemory& m) {
-                             k.conv2d_backward_weights(g, m.input(input_of(g)), m.input(output_of(g)), m.output(weight_of(g)),
-                                                       &m.output({g.out_c}));
+                             k.conv2d_backward_weights(g, m.input(input_of(g)), m.input(output_of(g)),
+                                                       m.output(weight_of(g)), &m.output({g.out_c}));
                          }});
     }
 }
@@ -80,33 +122,36 @@ void add_normalizations(std::vector<Call>& calls) {
         const std::string name = fused ? "residual_relu" : "plain";
         calls.push_back({"batch_norm_forward", name, [=](const OpKernels& k, GuardedMemory& m) {
                              k.batch_norm_forward(m.input(norm_shape), m.input(channels), m.input(channels),
-                                                  fused ? &m.input(norm_shape) : nullptr, epsilon, epilogue, m.output(norm_shape),
-                                                  m.output(channels), m.output(channels));
+                                                  fused ? &m.input(norm_shape) : nullptr, epsilon, epilogue,
+                                                  m.output(norm_shape), m.output(channels), m.output(channels));
                          }});
         calls.push_back({"batch_norm_backward", name, [=](const OpKernels& k, GuardedMemory& m) {
-                             k.batch_norm_backward(m.input(norm_shape), m.input(norm_shape), fused ? &m.input(norm_shape, 0, 1) : nullptr,
-                                                   m.input(channels), m.input(channels), m.input(channels, 0.5, 1.5), epsilon, epilogue,
-                                                   &m.output(norm_shape), fused ? &m.output(norm_shape) : nullptr, m.output(channels),
-                                                   m.output(channels));
+                             k.batch_norm_backward(m.input(norm_shape), m.input(norm_shape),
+                                                   fused ? &m.input(norm_shape, 0, 1) : nullptr, m.input(channels),
+                                                   m.input(channels), m.input(channels, 0.5, 1.5), epsilon, epilogue,
+                                                   &m.output(norm_shape), fused ? &m.output(norm_shape) : nullptr,
+                                                   m.output(channels), m.output(channels));
                          }});
         calls.push_back({"batch_norm_inference", name, [=](const OpKernels& k, GuardedMemory& m) {
                              k.batch_norm_inference(m.input(norm_shape), m.input(channels), m.input(channels),
                                                     fused ? &m.input(norm_shape) : nullptr, m.input(channels),
-                                                    m.input(channels, 0.5, 1.5), epsilon, epilogue, m.output(norm_shape));
+                                                    m.input(channels, 0.5, 1.5), epsilon, epilogue,
+                                                    m.output(norm_shape));
                          }});
         calls.push_back({"batch_norm_inference_backward", name, [=](const OpKernels& k, GuardedMemory& m) {
-                             k.batch_norm_inference_backward(m.input(norm_shape), m.input(norm_shape),
-                                                             fused ? &m.input(norm_shape, 0, 1) : nullptr, m.input(channels),
-                                                             m.input(channels), m.input(channels, 0.5, 1.5), epsilon, epilogue,
-                                                             &m.output(norm_shape), fused ? &m.output(norm_shape) : nullptr,
-                                                             m.output(channels), m.output(channels));
+                             k.batch_norm_inference_backward(
+                                 m.input(norm_shape), m.input(norm_shape), fused ? &m.input(norm_shape, 0, 1) : nullptr,
+                                 m.input(channels), m.input(channels), m.input(channels, 0.5, 1.5), epsilon, epilogue,
+                                 &m.output(norm_shape), fused ? &m.output(norm_shape) : nullptr, m.output(channels),
+                                 m.output(channels));
                          }});
     }
 }
 
 void add_pools(std::vector<Call>& calls) {
     calls.push_back({"max_pool2d_forward", "", [](const OpKernels& k, GuardedMemory& m) {
-                         k.max_pool2d_forward(pool, m.input(pool_input), m.output(pool_output), &m.output(pool_output, DType::u8));
+                         k.max_pool2d_forward(pool, m.input(pool_input), m.output(pool_output),
+                                              &m.output(pool_output, DType::u8));
                      }});
     calls.push_back({"max_pool2d_forward", "inference", [](const OpKernels& k, GuardedMemory& m) {
                          k.max_pool2d_forward(pool, m.input(pool_input), m.output(pool_output), nullptr);
@@ -136,7 +181,8 @@ void add_pointwise(std::vector<Call>& calls) {
                              k.unary_forward(op, 0.5, 1, m.input(odd, 0.5, 3), m.output(odd));
                          }});
         calls.push_back({"unary_backward", name, [=](const OpKernels& k, GuardedMemory& m) {
-                             k.unary_backward(op, 0.5, 1, m.input(odd, 0.5, 3), m.input(odd, 0.5, 3), m.input(odd), m.output(odd));
+                             k.unary_backward(op, 0.5, 1, m.input(odd, 0.5, 3), m.input(odd, 0.5, 3), m.input(odd),
+                                              m.output(odd));
                          }});
     }
     for (int i = 0; i < static_cast<int>(BinaryOp::count); ++i) {
@@ -144,9 +190,10 @@ void add_pointwise(std::vector<Call>& calls) {
         const std::string name(binary_names[static_cast<std::size_t>(i)]);
         const std::pair<Shape, Shape> shapes[] = {{odd, odd}, {odd, {37}}, {{1}, odd}, {{3, 1}, {37}}};
         for (const auto& [a, b] : shapes)
-            calls.push_back({"binary_forward", cat(name, a, b), [=, a = a, b = b](const OpKernels& k, GuardedMemory& m) {
-                                 k.binary_forward(op, m.input(a), m.input(b, 0.5, 2), m.output(odd));
-                             }});
+            calls.push_back(
+                {"binary_forward", cat(name, a, b), [=, a = a, b = b](const OpKernels& k, GuardedMemory& m) {
+                     k.binary_forward(op, m.input(a), m.input(b, 0.5, 2), m.output(odd));
+                 }});
     }
     calls.push_back({"scale_forward", "", [=](const OpKernels& k, GuardedMemory& m) {
                          k.scale_forward(3, -1, m.input(odd), m.output(odd));
@@ -156,9 +203,10 @@ void add_pointwise(std::vector<Call>& calls) {
                              k.step_forward(static_cast<StepFunction>(f), m.input(odd, 0.6, 3), m.output(odd));
                          }});
     for (int r = 0; r <= static_cast<int>(Surrogate::zero); ++r)
-        calls.push_back({"surrogate_backward", std::to_string(r), [=](const OpKernels& k, GuardedMemory& m) {
-                             k.surrogate_backward({static_cast<Surrogate>(r), -1, 1, 2}, m.input(odd), m.input(odd), m.output(odd));
-                         }});
+        calls.push_back(
+            {"surrogate_backward", std::to_string(r), [=](const OpKernels& k, GuardedMemory& m) {
+                 k.surrogate_backward({static_cast<Surrogate>(r), -1, 1, 2}, m.input(odd), m.input(odd), m.output(odd));
+             }});
 }
 
 void add_losses_and_masks(std::vector<Call>& calls) {
@@ -173,13 +221,16 @@ void add_losses_and_masks(std::vector<Call>& calls) {
                          }});
     }
     calls.push_back({"cross_entropy_forward", "", [=](const OpKernels& k, GuardedMemory& m) {
-                         k.cross_entropy_forward(m.input(shape), m.indices<std::int32_t>({5}, 11), m.output({5}), &m.output(shape));
+                         k.cross_entropy_forward(m.input(shape), m.indices<std::int32_t>({5}, 11), m.output({5}),
+                                                 &m.output(shape));
                      }});
     calls.push_back({"cross_entropy_forward", "losses_only", [=](const OpKernels& k, GuardedMemory& m) {
-                         k.cross_entropy_forward(m.input(shape), m.indices<std::int32_t>({5}, 11), m.output({5}), nullptr);
+                         k.cross_entropy_forward(m.input(shape), m.indices<std::int32_t>({5}, 11), m.output({5}),
+                                                 nullptr);
                      }});
     calls.push_back({"cross_entropy_backward", "", [=](const OpKernels& k, GuardedMemory& m) {
-                         k.cross_entropy_backward(m.input(shape, 0, 1), m.indices<std::int32_t>({5}, 11), 0.2, m.input({1}), m.output(shape));
+                         k.cross_entropy_backward(m.input(shape, 0, 1), m.indices<std::int32_t>({5}, 11), 0.2,
+                                                  m.input({1}), m.output(shape));
                      }});
     for (const std::int64_t n : {1, 3, 37, 4096 + 5})
         calls.push_back({"dropout", std::to_string(n), [=](const OpKernels& k, GuardedMemory& m) {
@@ -202,10 +253,11 @@ void add_movers(std::vector<Call>& calls) {
                          k.strided_copy(copy, m.input({3, 13}), m.output({3, 6}));
                      }});
     calls.push_back({"strided_copy", "broadcast", [](const OpKernels& k, GuardedMemory& m) {
-                         k.strided_copy(make_strided_copy("copy", {3, 5, 7}, Strides{0, 1, 0}, Strides{35, 7, 1}), m.input({5}),
-                                        m.output({3, 5, 7}));
+                         k.strided_copy(make_strided_copy("copy", {3, 5, 7}, Strides{0, 1, 0}, Strides{35, 7, 1}),
+                                        m.input({5}), m.output({3, 5, 7}));
                      }});
-    const std::pair<std::uint32_t, Shape> reductions[] = {{0b111, {1}}, {0b001, {5, 7}}, {0b100, {3, 5}}, {0b010, {3, 7}}, {0b101, {5}}};
+    const std::pair<std::uint32_t, Shape> reductions[] = {
+        {0b111, {1}}, {0b001, {5, 7}}, {0b100, {3, 5}}, {0b010, {3, 7}}, {0b101, {5}}};
     for (const auto& [axes, shape] : reductions) {
         const std::string name = std::to_string(axes);
         calls.push_back({"reduce_sum", name, [axes = axes, shape = shape](const OpKernels& k, GuardedMemory& m) {
@@ -214,10 +266,11 @@ void add_movers(std::vector<Call>& calls) {
         calls.push_back({"reduce_max", name, [axes = axes, shape = shape](const OpKernels& k, GuardedMemory& m) {
                              k.reduce_max(axes, m.input({3, 5, 7}), m.output(shape), &m.output(shape, DType::i32));
                          }});
-        calls.push_back({"reduce_max_backward", name, [axes = axes, shape = shape](const OpKernels& k, GuardedMemory& m) {
-                             k.reduce_max_backward(axes, m.input(shape), m.indices<std::int32_t>(shape, 105 / shape.numel()),
-                                                   m.output({3, 5, 7}));
-                         }});
+        calls.push_back(
+            {"reduce_max_backward", name, [axes = axes, shape = shape](const OpKernels& k, GuardedMemory& m) {
+                 k.reduce_max_backward(axes, m.input(shape), m.indices<std::int32_t>(shape, 105 / shape.numel()),
+                                       m.output({3, 5, 7}));
+             }});
     }
 }
 
@@ -236,7 +289,8 @@ std::vector<Call> all_calls() {
 void run_all(DType dtype, Device device) {
     for (const bool misaligned : {false, true}) {
         for (const Call& call : all_calls()) {
-            SCOPED_TRACE(cat(device, " ", name_of(dtype), ": ", call.kernel, " ", call.detail, misaligned ? " (misaligned)" : ""));
+            SCOPED_TRACE(cat(device, " ", name_of(dtype), ": ", call.kernel, " ", call.detail,
+                             misaligned ? " (misaligned)" : ""));
             GuardedMemory memory(dtype, device, misaligned);
             call.run(op_kernels(device), memory);
             memory.verify();

@@ -24,7 +24,8 @@ TEST(Softmax, OfLogarithmsIsTheirProportion) {
     const Values expected{0.125, 0.25, 0.625, 1.0 / 3, 1.0 / 3, 1.0 / 3};
     const Values p = y.value().values<double>();
     for (std::size_t i = 0; i < p.size(); ++i) EXPECT_NEAR(p[i], expected[i], 1e-15);
-    const Values log_p = log_softmax(tape.constant(tensor({3}, {0, std::log(2.0), std::log(5.0)}))).value().values<double>();
+    const Values log_p =
+        log_softmax(tape.constant(tensor({3}, {0, std::log(2.0), std::log(5.0)}))).value().values<double>();
     for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(log_p[i], std::log(expected[i]), 1e-15);
 }
 
@@ -73,10 +74,16 @@ TEST(CrossEntropy, SaysWhatDisagrees) {
     expect_error([&] { cross_entropy(z, labels({-1, 0})); }, "cross_entropy: label -1 of sample 0 is outside [0, 3)");
     expect_error([&] { cross_entropy(z, labels({0})); }, "cross_entropy: labels have shape [1], expected [2]");
     expect_error([&] { cross_entropy(z, tensor({2}, {0, 1})); }, "cross_entropy: labels must be i32, got f64");
-    expect_error([&] { cross_entropy(z, labels({0, 1}, cpu_device)); },
-                 "cross_entropy: labels are on cpu, logits on reference");
-    expect_error([&] { cross_entropy(tape.constant(tensor({3}, {1, 2, 3})), labels({0})); },
-                 "cross_entropy: logits must be [batch, classes], got [3]");
+    expect_error(
+        [&] {
+            cross_entropy(z, labels({0, 1}, cpu_device));
+        },
+        "cross_entropy: labels are on cpu, logits on reference");
+    expect_error(
+        [&] {
+            cross_entropy(tape.constant(tensor({3}, {1, 2, 3})), labels({0}));
+        },
+        "cross_entropy: logits must be [batch, classes], got [3]");
 }
 
 }  // namespace

@@ -15,7 +15,9 @@ Rng rng_of(const OpCase& c, int index, std::string_view kind) {
     return Rng(17, cat(c.op, "/", c.name, "/", kind), static_cast<std::uint64_t>(index));
 }
 
-bool contains(const std::vector<int>& list, int index) { return std::find(list.begin(), list.end(), index) != list.end(); }
+bool contains(const std::vector<int>& list, int index) {
+    return std::find(list.begin(), list.end(), index) != list.end();
+}
 
 Tensor to_tensor(const Shape& shape, const std::vector<float>& values, DType dtype, Device device) {
     return Tensor::from(shape, values, device).to(dtype);
@@ -27,13 +29,15 @@ std::vector<float> uniform_values(Rng& rng, std::int64_t n, double low, double h
     return values;
 }
 
-/// The centres of n equal cells of [low, high], shuffled. They sit off the middle of their cells by a fraction that differs
-/// between inputs, so that neither zero nor another round number nor a value of another input coincides with one.
+/// The centres of n equal cells of [low, high], shuffled. They sit off the middle of their cells by a fraction that
+/// differs between inputs, so that neither zero nor another round number nor a value of another input coincides with
+/// one.
 std::vector<float> grid_values(Rng& rng, std::int64_t n, double low, double high, int index) {
     std::vector<float> values(static_cast<std::size_t>(n));
     const double spacing = (high - low) / static_cast<double>(n);
     for (std::int64_t i = 0; i < n; ++i)
-        values[static_cast<std::size_t>(i)] = static_cast<float>(low + (static_cast<double>(i) + 0.37 + 0.17 * index) * spacing);
+        values[static_cast<std::size_t>(i)] =
+            static_cast<float>(low + (static_cast<double>(i) + 0.37 + 0.17 * index) * spacing);
     rng.shuffle(values);
     return values;
 }
@@ -63,10 +67,10 @@ Tensor real_input(const OpCase& c, int index, DType dtype, Device device) {
     const Shape& shape = c.inputs[static_cast<std::size_t>(index)];
     const bool positive = contains(c.positive_inputs, index);
     const double low = positive ? 0.5 : c.low, high = positive ? 1.5 : c.high;
-    return to_tensor(shape,
-                     c.kink_free ? grid_values(rng, shape.numel(), low, high, index)
-                                 : uniform_values(rng, shape.numel(), low, high),
-                     dtype, device);
+    return to_tensor(
+        shape,
+        c.kink_free ? grid_values(rng, shape.numel(), low, high, index) : uniform_values(rng, shape.numel(), low, high),
+        dtype, device);
 }
 
 Tensor integer_input(const OpCase& c, int index, DType dtype, Device device) {

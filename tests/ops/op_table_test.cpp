@@ -1,5 +1,7 @@
 // What every operation must satisfy, over the rows of op_cases.h.
 
+#include "ops/op_table.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 #include <map>
 #include <set>
 
-#include "ops/op_table.h"
 #include "tests/ops/gradcheck.h"
 #include "tests/ops/op_cases.h"
 #include "tests/ops/variants.h"
@@ -41,7 +42,8 @@ struct NamedValues {
 /// The op's output and the gradients of its inputs.
 std::vector<NamedValues> run(const OpCase& c, DType dtype, Device device, MakeInput make_input, MakeSeed make_seed) {
     std::vector<Tensor> inputs;
-    for (std::size_t i = 0; i < c.inputs.size(); ++i) inputs.push_back(make_input(c, static_cast<int>(i), dtype, device));
+    for (std::size_t i = 0; i < c.inputs.size(); ++i)
+        inputs.push_back(make_input(c, static_cast<int>(i), dtype, device));
     Tape tape;
     const std::vector<Var> vars = put_on_tape(c, tape, inputs);
     const Var y = c.build(tape, vars);
@@ -50,7 +52,8 @@ std::vector<NamedValues> run(const OpCase& c, DType dtype, Device device, MakeIn
     for (std::size_t i = 0; i < vars.size(); ++i) {
         if (!vars[i].requires_grad()) continue;
         const Tensor& grad = tape.grad(vars[i]);
-        results.push_back({cat("gradient of input ", i), grad.shape(), grad.defined() ? grad.values<double>() : std::vector<double>{}});
+        results.push_back({cat("gradient of input ", i), grad.shape(),
+                           grad.defined() ? grad.values<double>() : std::vector<double>{}});
     }
     return results;
 }
@@ -65,7 +68,8 @@ TEST(OpTable, EveryOpHasFiveRows) {
         EXPECT_TRUE(names.insert(c.op + "_" + c.name).second) << "two rows are called " << c;
     }
     for (const std::string_view op : op_names)
-        EXPECT_GE(rows[std::string(op)], 5) << op << " needs five rows under the gradient check in tests/ops/cases_*.cpp";
+        EXPECT_GE(rows[std::string(op)], 5)
+            << op << " needs five rows under the gradient check in tests/ops/cases_*.cpp";
     for (const auto& [op, count] : rows)
         EXPECT_NE(std::find(op_names.begin(), op_names.end(), op), op_names.end()) << op << " is not in ops/op_table.h";
 }
@@ -76,7 +80,8 @@ TEST(OpTable, EveryVariantHasFiveRows) {
         if (c.differentiable_check || c.op == "surrogate") ++rows[c.op + " " + c.variant];
     for (const std::string_view name : unary_names) EXPECT_GE(rows[cat("unary ", name)], 5) << name;
     for (const std::string_view name : binary_names) EXPECT_GE(rows[cat("binary ", name)], 5) << name;
-    for (const StepFunction function : step_functions) EXPECT_GE(rows[cat("surrogate ", name_of(function))], 5) << name_of(function);
+    for (const StepFunction function : step_functions)
+        EXPECT_GE(rows[cat("surrogate ", name_of(function))], 5) << name_of(function);
     for (const Surrogate rule : surrogates) EXPECT_GE(rows[cat("surrogate ", name_of(rule))], 5) << name_of(rule);
 }
 
@@ -110,13 +115,15 @@ TEST_P(GradientCheck, EqualsCentralDifferences) {
         [&](Tape& tape, std::span<const Var> vars) {
             std::vector<Var> inputs;
             std::size_t next = 0;
-            for (std::size_t i = 0; i < all.size(); ++i) inputs.push_back(fixed[i] ? tape.constant(all[i]) : vars[next++]);
+            for (std::size_t i = 0; i < all.size(); ++i)
+                inputs.push_back(fixed[i] ? tape.constant(all[i]) : vars[next++]);
             return c.build(tape, inputs);
         },
         varied, 1e-6, 1e-4);
 }
 INSTANTIATE_TEST_SUITE_P(Ops, GradientCheck,
-                         ::testing::ValuesIn(cases_where([](const OpCase& c) { return c.differentiable_check; })), row_name);
+                         ::testing::ValuesIn(cases_where([](const OpCase& c) { return c.differentiable_check; })),
+                         row_name);
 
 /// Sums of small integers are exact in float32 in any order, so the fast kernels must give the reference's very values.
 class IntegerParity : public ::testing::TestWithParam<OpCase> {};
@@ -133,17 +140,20 @@ TEST_P(IntegerParity, CpuEqualsReference) {
         for (std::size_t i = 0; i < expected[k].values.size() && reported < 5; ++i) {
             if (expected[k].values[i] == actual[k].values[i]) continue;  // +0 and -0 count as equal
             ++reported;
-            ADD_FAILURE() << "element " << i << ": reference " << expected[k].values[i] << ", cpu " << actual[k].values[i];
+            ADD_FAILURE() << "element " << i << ": reference " << expected[k].values[i] << ", cpu "
+                          << actual[k].values[i];
         }
     }
 }
 INSTANTIATE_TEST_SUITE_P(Ops, IntegerParity,
-                         ::testing::ValuesIn(cases_where([](const OpCase& c) { return c.exact_on_integers; })), row_name);
+                         ::testing::ValuesIn(cases_where([](const OpCase& c) { return c.exact_on_integers; })),
+                         row_name);
 
-/// A float32 sum of n terms of random sign, in any order, is off by about u sqrt(n) times its own standard deviation, with
-/// u = 2^-24 = 6e-8; a pointwise function by a few u. So the relative L2 error may be 4e-6 sqrt(max(1, n / 1000)), which is
-/// 2 u sqrt(n) for long sums and leaves short ones room for the roundings of a composed formula. Single elements scatter
-/// more than their mean: 4e-6 + 5e-7 sqrt(n), some eight u sqrt(n), of the largest. Where a gradient cancels to almost nothing, its terms were still of order one, hence the floor.
+/// A float32 sum of n terms of random sign, in any order, is off by about u sqrt(n) times its own standard deviation,
+/// with u = 2^-24 = 6e-8; a pointwise function by a few u. So the relative L2 error may be 4e-6 sqrt(max(1, n / 1000)),
+/// which is 2 u sqrt(n) for long sums and leaves short ones room for the roundings of a composed formula. Single
+/// elements scatter more than their mean: 4e-6 + 5e-7 sqrt(n), some eight u sqrt(n), of the largest. Where a gradient
+/// cancels to almost nothing, its terms were still of order one, hence the floor.
 class RealParity : public ::testing::TestWithParam<OpCase> {};
 TEST_P(RealParity, CpuIsCloseToDoubleReference) {
     const OpCase& c = GetParam();
@@ -160,7 +170,8 @@ TEST_P(RealParity, CpuIsCloseToDoubleReference) {
         double error2 = 0, norm2 = 0, largest_error = 0, largest = 0;
         for (std::size_t i = 0; i < expected[k].values.size(); ++i) {
             const double reference = expected[k].values[i], error = std::abs(actual[k].values[i] - reference);
-            ASSERT_TRUE(std::isfinite(actual[k].values[i])) << "element " << i << " is not finite, reference " << reference;
+            ASSERT_TRUE(std::isfinite(actual[k].values[i]))
+                << "element " << i << " is not finite, reference " << reference;
             error2 += error * error;
             norm2 += reference * reference;
             largest_error = std::max(largest_error, error);

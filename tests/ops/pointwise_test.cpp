@@ -108,9 +108,11 @@ TEST(Unary, FarTailsStayFinite) {
 TEST(Unary, NaNPassesThroughRectifiers) {
     // A diverged network must not look healthy.
     for (const Device device : {reference_device, cpu_device}) {
-        for (const auto f : {+[](const Var& x) { return relu(x); }, +[](const Var& x) { return relu6(x); },
-                             +[](const Var& x) { return leaky_relu(x, 0.1); }, +[](const Var& x) { return clamp(x, -1, 1); }}) {
-            for (const double v : curve(f, Values(19, nan), DType::f32, device).value) EXPECT_TRUE(std::isnan(v)) << device;
+        for (const auto f :
+             {+[](const Var& x) { return relu(x); }, +[](const Var& x) { return relu6(x); },
+              +[](const Var& x) { return leaky_relu(x, 0.1); }, +[](const Var& x) { return clamp(x, -1, 1); }}) {
+            for (const double v : curve(f, Values(19, nan), DType::f32, device).value)
+                EXPECT_TRUE(std::isnan(v)) << device;
         }
     }
 }
@@ -170,13 +172,20 @@ TEST(Binary, TiesOfExtremaGoToTheFirst) {
 
 TEST(Binary, SaysWhatDisagrees) {
     Tape tape;
-    const auto zeros = [&](Shape shape, DType dtype, Device device) { return tape.constant(Tensor::zeros(shape, dtype, device)); };
+    const auto zeros = [&](Shape shape, DType dtype, Device device) {
+        return tape.constant(Tensor::zeros(shape, dtype, device));
+    };
     const Var x = zeros({2, 3}, DType::f32, reference_device);
-    expect_error([&] { add(x, zeros({4}, DType::f32, reference_device)); }, "add: shapes [2, 3] and [4] do not broadcast");
-    expect_error([&] { multiply(x, zeros({3, 3}, DType::f32, reference_device)); },
-                 "multiply: shapes [2, 3] and [3, 3] do not broadcast");
+    expect_error([&] { add(x, zeros({4}, DType::f32, reference_device)); },
+                 "add: shapes [2, 3] and [4] do not broadcast");
+    expect_error(
+        [&] {
+            multiply(x, zeros({3, 3}, DType::f32, reference_device));
+        },
+        "multiply: shapes [2, 3] and [3, 3] do not broadcast");
     expect_error([&] { add(x, zeros({3}, DType::f64, reference_device)); }, "add: second operand is f64, input f32");
-    expect_error([&] { divide(x, zeros({3}, DType::f32, cpu_device)); }, "divide: second operand is on cpu, input on reference");
+    expect_error([&] { divide(x, zeros({3}, DType::f32, cpu_device)); },
+                 "divide: second operand is on cpu, input on reference");
     expect_error([&] { relu(zeros({3}, DType::i32, reference_device)); }, "relu: needs floating-point input, got i32");
     expect_error([&] { relu(Var()); }, "tensor: used before it was given a value");
 }
@@ -189,10 +198,13 @@ TEST(Scale, IsAffine) {
 
 TEST(Step, RoundsHalvesToEven) {
     for (const Device device : {reference_device, cpu_device}) {
-        const auto rounded = [&](Values x) { return curve([](const Var& v) { return round(v); }, x, DType::f32, device).value; };
+        const auto rounded = [&](Values x) {
+            return curve([](const Var& v) { return round(v); }, x, DType::f32, device).value;
+        };
         EXPECT_EQ(rounded({-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5}), (Values{-2, -2, 0, 0, 2, 2, 4})) << device;
         // Just below a half, and beyond 2^23 where every float32 is whole: adding 0.5 and truncating gets both wrong.
-        EXPECT_EQ(rounded({0x1.fffffep-2, 8388609, -8388611, 4194303.5}), (Values{0, 8388609, -8388611, 4194304})) << device;
+        EXPECT_EQ(rounded({0x1.fffffep-2, 8388609, -8388611, 4194303.5}), (Values{0, 8388609, -8388611, 4194304}))
+            << device;
     }
 }
 
@@ -209,13 +221,14 @@ TEST(Step, FloorsCeilsAndSigns) {
     }
 }
 
-/// A straight-through gradient cannot be checked by differences: it is held to its written rule, at kinks and signed zeros.
+/// A straight-through gradient cannot be checked by differences: it is held to its written rule, at kinks and signed
+/// zeros.
 TEST(Surrogate, GradientsFollowTheWrittenRules) {
-    const Values points{-100, -3, -2, -1.5, -1.0000001, -1, -0.9999999, -0.5, -1e-30, -0.0, 0, 1e-30, 0.25, 0.5, 0.75,
-                        0.9999999, 1, 1.0000001, 1.5, 2, 2.5, 3, 100};
+    const Values points{-100, -3,  -2,   -1.5,      -1.0000001, -1,        -0.9999999, -0.5, -1e-30, -0.0, 0,  1e-30,
+                        0.25, 0.5, 0.75, 0.9999999, 1,          1.0000001, 1.5,        2,    2.5,    3,    100};
     for (const Surrogate rule : surrogates) {
-        for (const SurrogateRule& r : {SurrogateRule{rule}, SurrogateRule{rule, -0.5, 2, 0.25}, SurrogateRule{rule, 0, 1, 5},
-                                       SurrogateRule{rule, -inf, 0.5, -1}}) {
+        for (const SurrogateRule& r : {SurrogateRule{rule}, SurrogateRule{rule, -0.5, 2, 0.25},
+                                       SurrogateRule{rule, 0, 1, 5}, SurrogateRule{rule, -inf, 0.5, -1}}) {
             SCOPED_TRACE(cat(name_of(rule), ", low ", r.low, ", high ", r.high, ", slope ", r.slope));
             const auto f = [&](const Var& x) { return step(StepFunction::sign_binary, x, r); };
             Values rounded, exact;
@@ -246,7 +259,11 @@ TEST(Surrogate, StraightThroughTakesAnyValue) {
     EXPECT_EQ(y.value().values<double>(), (Values{8, 9}));
     tape.backward(y, vector({3, 5}));
     EXPECT_EQ(tape.grad(x).values<double>(), (Values{3, 5}));
-    expect_error([&] { straight_through(x, vector({1, 2, 3}), {}); }, "straight_through: value has shape [3], expected [2]");
+    expect_error(
+        [&] {
+            straight_through(x, vector({1, 2, 3}), {});
+        },
+        "straight_through: value has shape [3], expected [2]");
 }
 
 }  // namespace

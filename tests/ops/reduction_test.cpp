@@ -46,7 +46,8 @@ TEST(Reduction, MaximumSendsTheGradientToTheFirst) {
         EXPECT_EQ(tape.grad(x).values<double>(), (Values{0, 3, 0, 4, 0, 0})) << device;
 
         Tape columns_tape;
-        const Var z = columns_tape.input(Tensor::from(Shape{2, 3}, std::vector<float>{1, 7, 2, 1, -2, 5}, device), true);
+        const Var z =
+            columns_tape.input(Tensor::from(Shape{2, 3}, std::vector<float>{1, 7, 2, 1, -2, 5}, device), true);
         const Var columns = reduce_max(z, std::array{0}, true);
         EXPECT_EQ(columns.shape(), (Shape{1, 3}));
         columns_tape.backward(columns);
@@ -58,7 +59,8 @@ TEST(Reduction, EmptySumsAreZeroAndEmptyMaximaAnError) {
     Tape tape;
     const Var x = tape.constant(Tensor::empty({2, 0}, DType::f64, reference_device));
     EXPECT_EQ(reduce_sum(x, std::array{1}).value().values<double>(), (Values{0, 0}));
-    expect_error([&] { reduce_max(x, std::array{1}); }, "reduce_max: no elements to compare in an input of shape [2, 0]");
+    expect_error([&] { reduce_max(x, std::array{1}); },
+                 "reduce_max: no elements to compare in an input of shape [2, 0]");
     expect_error([&] { reduce_mean(x); }, "reduce_mean: no elements to average in an input of shape [2, 0]");
 }
 
@@ -67,7 +69,8 @@ TEST(Reduction, SaysWhatIsWrong) {
     const Var x = tape.constant(tensor({2, 2}, {1, 2, 3, 4}));
     expect_error([&] { reduce_sum(x, std::array{2}); }, "shape: axis 2 out of range for rank 2");
     expect_error([&] { reduce_sum(x, std::array{1, -1}); }, "reduce_sum: axis 1 is given twice");
-    expect_error([&] { reduce_sum(tape.constant(x.value().to(DType::i32))); }, "reduce_sum: needs floating-point input, got i32");
+    expect_error([&] { reduce_sum(tape.constant(x.value().to(DType::i32))); },
+                 "reduce_sum: needs floating-point input, got i32");
 }
 
 }  // namespace

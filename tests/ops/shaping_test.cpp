@@ -115,14 +115,29 @@ TEST(Shaping, SaysWhatDisagrees) {
         const std::array inputs{x, other};
         concat(inputs, axis);
     };
-    expect_error([&] { with(tape.constant(counting({3, 3})), 1); }, "concat: shapes [2, 3] and [3, 3] differ beside axis 1");
+    expect_error(
+        [&] {
+            with(tape.constant(counting({3, 3})), 1);
+        },
+        "concat: shapes [2, 3] and [3, 3] differ beside axis 1");
     expect_error([&] { with(tape.constant(counting({2})), 0); }, "concat: shapes [2, 3] and [2] differ beside axis 0");
-    expect_error([&] { with(tape.constant(counting({2, 3}).to(DType::f32)), 0); }, "concat: a later input is f32, input f64");
+    expect_error(
+        [&] {
+            with(tape.constant(counting({2, 3}).to(DType::f32)), 0);
+        },
+        "concat: a later input is f32, input f64");
     expect_error([&] { with(x, 2); }, "shape: axis 2 out of range for rank 2");
     expect_error([&] { concat({}, 0); }, "concat: no inputs");
-    expect_error([&] { slice(x, Extents{0, 1}, Extents{2, 4}, Extents{1, 1}); },
-                 "slice: [1, 4) of axis 1 is empty or leaves the input [2, 3]");
-    expect_error([&] { slice(x, Extents{0, 0}, Extents{2, 3}, Extents{1, 0}); }, "slice: step 0 of axis 1 is not positive");
+    expect_error(
+        [&] {
+            slice(x, Extents{0, 1}, Extents{2, 4}, Extents{1, 1});
+        },
+        "slice: [1, 4) of axis 1 is empty or leaves the input [2, 3]");
+    expect_error(
+        [&] {
+            slice(x, Extents{0, 0}, Extents{2, 3}, Extents{1, 0});
+        },
+        "slice: step 0 of axis 1 is not positive");
     expect_error([&] { slice(x, Extents{0}, Extents{2}, Extents{1}); },
                  "slice: input [2, 3] needs 2 starts, stops and steps, got 1, 1 and 1");
     expect_error([&] { pad(x, Amounts{{0, 0}}); }, "pad: input [2, 3] needs 2 pairs, got 1");
@@ -130,7 +145,11 @@ TEST(Shaping, SaysWhatDisagrees) {
     expect_error([&] { reshape(x, Extents{4, -1}); }, "reshape: [2, 3] does not divide into 4 x ?");
     expect_error([&] { reshape(x, Extents{-1, -1}); }, "reshape: more than one extent is -1");
     expect_error([&] { reshape(x, Extents{7}); }, "reshape: [2, 3] has 6 elements, [7] has 7");
-    expect_error([&] { transpose(x, std::array{0, 0}); }, "transpose: axis 0 is out of range or repeated for input [2, 3]");
+    expect_error(
+        [&] {
+            transpose(x, std::array{0, 0});
+        },
+        "transpose: axis 0 is out of range or repeated for input [2, 3]");
     expect_error([&] { transpose(x, std::array{0}); }, "transpose: input [2, 3] needs 2 axes, got 1");
     const Var deep = tape.constant(counting({1, 1, 1, 1, 1, 1, 2}));
     expect_error([&] { transpose(deep, std::array{0, 1, 2, 3, 4, 6, 5}); }, "transpose: rank 7 exceeds 6");
