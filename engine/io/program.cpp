@@ -1,9 +1,6 @@
 #include "engine/io/program.h"
 
-#include <signal.h>
-
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <iostream>
 #include <new>
@@ -15,11 +12,6 @@
 namespace bitloom {
 
 namespace {
-
-std::atomic<int> arrived{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
-
-void on_signal(int signal) { arrived.store(signal); }
 
 /// One line, whatever the message.
 void report(const std::string& program, std::string message) {
@@ -34,21 +26,6 @@ std::string program_name(int argc, char** argv) {
 
 }  // namespace
 
-void catch_interrupts() {
-    struct sigaction action {};
-    action.sa_handler = on_signal;
-    // The second signal finds the default action; blocking calls go on after the first.
-    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-    ::sigaction(SIGINT, &action, nullptr);
-    ::sigaction(SIGTERM, &action, nullptr);
-}
-
-int interrupted() { return arrived.load(std::memory_order_relaxed); }
-
-void check_interrupt() {
-    if (const int signal = interrupted()) throw Interrupted(signal);
-}
-
 int run_program(int argc, char** argv, const std::function<int(int, char**)>& body) {
     const std::string program = program_name(argc, argv);
     int status = 1;
@@ -61,9 +38,6 @@ int run_program(int argc, char** argv, const std::function<int(int, char**)>& bo
         report(program, error.what());
         std::cerr << "Try '" << program << " --help'." << std::endl;
         return 2;
-    } catch (const Interrupted& interruption) {
-        report(program, interruption.what());
-        return 128 + interruption.signal();
     } catch (const std::bad_alloc&) {
         report(program, "out of memory");
         return 1;

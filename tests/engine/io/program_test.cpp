@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <cstdlib>
 #include <iostream>
@@ -73,30 +72,6 @@ TEST(Program, LostOutputIsAFailure) {
     std::cout.clear();
     EXPECT_EQ(o.status, 1);
     EXPECT_EQ(o.err, "train: cannot write to standard output\n");
-}
-
-void interrupt_once() {
-    catch_interrupts();
-    check_interrupt();
-    ::raise(SIGINT);
-    char name[] = "train";
-    char* argv[] = {name, nullptr};
-    const auto body = [](int, char**) {
-        check_interrupt();
-        return 0;
-    };
-    std::exit(run_program(1, argv, body));
-}
-
-void interrupt_twice() {
-    catch_interrupts();
-    ::raise(SIGINT);
-    ::raise(SIGINT);
-}
-
-TEST(ProgramDeathTest, FirstInterruptIsAskedForTheSecondKills) {
-    EXPECT_EXIT(interrupt_once(), ::testing::ExitedWithCode(130), "train: interrupted");
-    EXPECT_EXIT(interrupt_twice(), ::testing::KilledBySignal(SIGINT), "");
 }
 
 }  // namespace
