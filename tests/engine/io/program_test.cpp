@@ -52,9 +52,6 @@ TEST(Program, TurnsExceptionsIntoOneLine) {
     o = run([](int, char**) -> int { throw std::bad_alloc(); });
     EXPECT_EQ(o.status, 1);
     EXPECT_EQ(o.err, "train: out of memory\n");
-    o = run([](int, char**) -> int { throw Interrupted(SIGINT); });
-    EXPECT_EQ(o.status, 130);
-    EXPECT_EQ(o.err, "train: interrupted\n");
 }
 
 TEST(Program, HelpIsSuccess) {
