@@ -56,7 +56,8 @@ struct Style {
     float height, width, gap, jitter, pen_radius, pen_squeeze;
 };
 
-/// Appends one digit, its ink centred at `centre` of the number's base line; returns half its ink width.
+/// Appends one digit to the segments, its ink beginning at `edge` and reaching on towards `direction` (-1 left, 1 right, 0 to
+/// both sides alike), in pixels from the middle of the number; returns half its ink width.
 float place_digit(Draws& draws, const Style& style, int digit, float edge, int direction, Canvas& canvas, const View& view) {
     const Glyph& shape = glyph(digit, style.face);
     canvas.points = shape.points;
@@ -225,7 +226,7 @@ void develop(Rng& noise, float strength, const Style& style, bool grey, const Ca
         }
 }
 
-/// Draws image number `rng` stands for; returns its label.
+/// Draws one image, everything but its sensor noise from `rng`; returns its label.
 int draw_image(Rng& rng, Rng& noise, bool grey, Canvas& canvas, std::uint8_t* out) {
     Draws draws{rng};
     Style style;

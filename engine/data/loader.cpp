@@ -32,6 +32,7 @@ struct Slot {
 struct Loader::State {
     std::shared_ptr<const Dataset> dataset;
     LoaderOptions options;
+    Normalization normalization;  // the options' one, laid out by pixel
     Shape image_shape;
     std::int64_t count = 0, batches = 0;
     std::uint64_t augment_key = 0;
@@ -59,7 +60,6 @@ struct Loader::State {
 void Loader::State::fill_image(std::int64_t index, float* out, Scratch& scratch) const {
     scratch.pixels.resize(static_cast<std::size_t>(image_shape.numel()));
     dataset->read(index, scratch.pixels.data());
-    const Normalization& normalization = options.normalization;
     if (options.augmentation.empty()) {
         normalization.apply(scratch.pixels.data(), image_shape, out);
         return;
@@ -164,6 +164,7 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options) : 
     s.dataset = std::move(dataset);
     s.options = std::move(options);
     s.image_shape = s.dataset->image_shape();
+    s.normalization = s.options.normalization.per_pixel(s.image_shape);
     s.count = s.dataset->size();
     const std::int64_t size = s.options.batch_size;
     s.batches = s.options.drop_last ? s.count / size : (s.count + size - 1) / size;

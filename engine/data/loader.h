@@ -39,8 +39,11 @@ struct LoaderOptions {
     Device device = cpu_device;
 };
 
+/// One thread calls start() and next(). A sample's augmentations draw from Rng(seed, "augment", epoch * 2^40 + index), an
+/// epoch's order from Rng(seed, "shuffle", epoch).
 class Loader {
    public:
+    /// Throws Error for an empty data set, options out of range, or a normalisation that does not fit the images.
     Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options);
     ~Loader();
     Loader(const Loader&) = delete;
@@ -52,7 +55,8 @@ class Loader {
     std::int64_t batches() const;
     /// Begins epoch `epoch` (from 0) at batch `first`: a resumed run starts in the middle.
     void start(std::int64_t epoch, std::int64_t first = 0);
-    /// The next batch of the epoch; false at its end. Errors of the workers are rethrown here.
+    /// The next batch of the epoch; false at its end. Errors of the workers are rethrown here, at the batch they struck, and
+    /// again until start() is called. Throws Error before the first start().
     bool next(Batch& batch);
 
    private:

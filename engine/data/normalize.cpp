@@ -1,7 +1,5 @@
 #include "engine/data/normalize.h"
 
-#include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <string_view>
@@ -10,9 +8,6 @@
 namespace bitloom {
 
 namespace {
-
-// Channel statistics are laid out over this many values at a time, so that the loop vectorises for 1 and 3 channels.
-constexpr std::int64_t channel_block = 48;
 
 template <class Pixel, bool has_mean, bool has_std>
 void normalize_run(const Pixel* in, float divisor, const float* mean, const float* std, std::int64_t count, float* out) {
@@ -50,22 +45,6 @@ void apply_to(const Normalization& norm, const Pixel* image, const Shape& shape,
     const float* std = norm.std.empty() ? nullptr : norm.std.data();
     if (!by_channel(norm.mean) && !by_channel(norm.std)) {
         normalize_run(image, norm.divisor, mean, std, pixels, out);
-        return;
-    }
-    if (channel_block % channels == 0) {
-        std::array<float, channel_block> mean_block{}, std_block{};
-        for (std::int64_t first = 0; first < pixels; first += channel_block) {
-            // A mean a pixel beside a deviation a channel is allowed, hence a block of each.
-            if (first == 0) {
-                for (std::int64_t i = 0; i < channel_block; ++i) {
-                    if (by_channel(norm.mean)) mean_block[static_cast<std::size_t>(i)] = mean[i % channels];
-                    if (by_channel(norm.std)) std_block[static_cast<std::size_t>(i)] = std[i % channels];
-                }
-            }
-            const float* m = !mean ? nullptr : by_channel(norm.mean) ? mean_block.data() : mean + first;
-            const float* s = !std ? nullptr : by_channel(norm.std) ? std_block.data() : std + first;
-            normalize_run(image + first, norm.divisor, m, s, std::min(channel_block, pixels - first), out + first);
-        }
         return;
     }
     for (std::int64_t first = 0; first < pixels; first += channels) {
@@ -138,6 +117,20 @@ void Normalization::apply(const std::uint8_t* image, const Shape& image_shape, f
 
 void Normalization::apply(const float* image, const Shape& image_shape, float* out) const {
     apply_to(*this, image, image_shape, out);
+}
+
+Normalization Normalization::per_pixel(const Shape& image_shape) const {
+    const auto pixels = static_cast<std::size_t>(image_shape.numel());
+    Normalization full{divisor, mean, std};
+    check_size(mean, "mean", image_shape.numel(), image_shape[-1]);
+    check_size(std, "std", image_shape.numel(), image_shape[-1]);
+    for (std::vector<float>* values : {&full.mean, &full.std}) {
+        const std::size_t channels = values->size();
+        if (channels == 0) continue;
+        values->resize(pixels);
+        for (std::size_t i = channels; i < pixels; ++i) (*values)[i] = (*values)[i - channels];
+    }
+    return full;
 }
 
 Normalization per_pixel_standardization(const Dataset& dataset) {

@@ -1,7 +1,7 @@
 #pragma once
 // Images brought to a network's input shape as they are read.
 
-#include <array>
+#include <cstdint>
 #include <memory>
 #include <vector>
 

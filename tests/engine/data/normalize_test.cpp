@@ -29,6 +29,8 @@ TEST(Normalization, EvaluatesInFloatInTheGivenOrder) {
                 norm.apply(image.data(), shape, out.data());
                 norm.apply(as_float.data(), shape, from_float.data());
                 EXPECT_EQ(out, from_float);
+                norm.per_pixel(shape).apply(image.data(), shape, from_float.data());
+                EXPECT_EQ(out, from_float);
                 for (std::size_t i = 0; i < image.size(); ++i) {
                     const std::size_t c = i % static_cast<std::size_t>(channels);
                     float y = static_cast<float>(image[i]) / 255.0f;
@@ -41,6 +43,7 @@ TEST(Normalization, EvaluatesInFloatInTheGivenOrder) {
         wrong.mean.assign(static_cast<std::size_t>(channels + 1), 0.0f);
         std::vector<float> out(image.size());
         EXPECT_THAT(message_of([&] { wrong.apply(image.data(), shape, out.data()); }), HasSubstr("values of mean"));
+        EXPECT_THAT(message_of([&] { wrong.per_pixel(shape); }), HasSubstr("values of mean"));
     }
 }
 
