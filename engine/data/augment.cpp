@@ -158,7 +158,8 @@ std::shared_ptr<const Augmentation> parse_one(std::string_view text) {
     if (name == "shift") return std::make_shared<RandomShift>(parse_number<double>(number, text, 0, 1));
     if (name == "rotate") return std::make_shared<RandomRotation>(parse_number<double>(number, text, 0, 180));
     if (name == "cutout") return std::make_shared<Cutout>(parse_number<int>(number, text, 0, 4096));
-    throw UsageError(cat("augmentation '", text, "' is unknown; known: crop<pixels>, flip, shift<fraction>, rotate<degrees>, "
+    throw UsageError(cat("augmentation '", text,
+                         "' is unknown; known: crop<pixels>, flip, shift<fraction>, rotate<degrees>, "
                          "cutout<side>"));
 }
 

@@ -10,7 +10,8 @@
 
 namespace bitloom {
 
-/// Before normalisation, on 8-bit pixels as float [H, W, C] in 0..255; Cutout alone works after it (hole = mean colour).
+/// Before normalisation, on 8-bit pixels as float [H, W, C] in 0..255; Cutout alone works after it (hole = mean
+/// colour).
 class Augmentation {
    public:
     virtual ~Augmentation() = default;
@@ -22,8 +23,9 @@ class Augmentation {
 using AugmentationPipeline = std::vector<std::shared_ptr<const Augmentation>>;
 
 /// Parses "crop4,flip,shift0.1,rotate8,cutout16": applied in that order. Throws UsageError.
-/// crop<p>: zero-pad p, random crop back; flip: left-right, p = 1/2; shift<f>: continuous row then column shift U(-f, f) of
-/// the extent, bilinear, nearest edge (Keras ImageDataGenerator); rotate<d>: U(-d, d) degrees; cutout<l>: a square of side l.
+/// crop<p>: zero-pad p, random crop back; flip: left-right, p = 1/2; shift<f>: continuous row then column shift U(-f,
+/// f) of the extent, bilinear, nearest edge (Keras ImageDataGenerator); rotate<d>: U(-d, d) degrees; cutout<l>: a
+/// square of side l.
 AugmentationPipeline parse_augmentations(const std::string& text);
 
 }  // namespace bitloom

@@ -36,8 +36,8 @@ std::shared_ptr<MemoryDataset> read_cifar_files(const std::vector<std::string>& 
     std::int64_t count = 0;
     for (const std::string& path : paths) {
         const auto bytes = static_cast<std::int64_t>(file_size(path));
-        require(bytes > 0 && bytes % record == 0, path, ": ", bytes, " bytes are no whole number of records of ", record,
-                " bytes; truncated or another format");
+        require(bytes > 0 && bytes % record == 0, path, ": ", bytes, " bytes are no whole number of records of ",
+                record, " bytes; truncated or another format");
         count += bytes / record;
     }
     Tensor images = Tensor::empty({count, side, side, channels}, DType::u8);
@@ -69,19 +69,19 @@ std::shared_ptr<MemoryDataset> read_cifar_files(const std::vector<std::string>& 
 
 DataSplits read_cifar10(const std::string& data_dir) {
     const std::vector<std::string> folders{"cifar-10", "cifar-10-batches-bin"};
-    if (!data_dir.empty() && find_folder(data_dir, folders, {"data_batch_1.bin"}).empty()) explain_compressed_batches(data_dir);
+    if (!data_dir.empty() && find_folder(data_dir, folders, {"data_batch_1.bin"}).empty())
+        explain_compressed_batches(data_dir);
     const std::string folder = require_folder("cifar10", data_dir, folders, {"data_batch_1.bin"});
     DataSplits splits;
-    splits.train = read_cifar_files(
-        in_folder(folder, {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"}),
-        1, 10);
+    splits.train = read_cifar_files(in_folder(folder, {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
+                                                       "data_batch_4.bin", "data_batch_5.bin"}),
+                                    1, 10);
     splits.test = read_cifar_files(in_folder(folder, {"test_batch.bin"}), 1, 10);
     return splits;
 }
 
 DataSplits read_cifar100(const std::string& data_dir) {
-    const std::string folder =
-        require_folder("cifar100", data_dir, {"cifar-100", "cifar-100-binary"}, {"train.bin"});
+    const std::string folder = require_folder("cifar100", data_dir, {"cifar-100", "cifar-100-binary"}, {"train.bin"});
     DataSplits splits;
     splits.train = read_cifar_files(in_folder(folder, {"train.bin"}), 2, 100);
     splits.test = read_cifar_files(in_folder(folder, {"test.bin"}), 2, 100);

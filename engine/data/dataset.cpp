@@ -12,8 +12,8 @@ MemoryDataset::MemoryDataset(Tensor images, std::vector<std::int32_t> labels, in
             labels_.size(), " labels");
     require(classes_ > 0, "data set: ", classes_, " classes");
     for (std::size_t i = 0; i < labels_.size(); ++i)
-        require(labels_[i] >= 0 && labels_[i] < classes_, "data set: image ", i, " has label ", labels_[i], " of ", classes_,
-                " classes");
+        require(labels_[i] >= 0 && labels_[i] < classes_, "data set: image ", i, " has label ", labels_[i], " of ",
+                classes_, " classes");
 }
 
 void MemoryDataset::read(std::int64_t index, std::uint8_t* image) const {

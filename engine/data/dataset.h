@@ -89,13 +89,13 @@ struct DataSplits {
 /// Loads by name: digits, digits-grey, mnist, fashion-mnist, cifar10, cifar100, svhn, hdf5.
 struct DatasetOptions {
     std::string name = "digits";
-    std::string data_dir;              ///< searched as given, then with the set's own folder name below it; unused by digits
-    std::uint64_t seed = 1;            ///< of the procedural sets
-    std::int64_t train_size = 60000;   ///< of the procedural sets
+    std::string data_dir;    ///< searched as given, then with the set's own folder name below it; unused by digits
+    std::uint64_t seed = 1;  ///< of the procedural sets
+    std::int64_t train_size = 60000;  ///< of the procedural sets
     std::int64_t test_size = 10000;
-    bool extra = false;                ///< read SVHN's extra split too
-    std::int64_t resize = 0;           ///< side length; 0 keeps the original (bilinear, half-pixel centres)
-    bool rgb = false;                  ///< repeat a grey channel three times
+    bool extra = false;       ///< read SVHN's extra split too
+    std::int64_t resize = 0;  ///< side length; 0 keeps the original (bilinear, half-pixel centres)
+    bool rgb = false;         ///< repeat a grey channel three times
 };
 /// Throws Error in one line that names the file and what is wrong with it.
 DataSplits load_dataset(const DatasetOptions& options);

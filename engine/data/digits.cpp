@@ -56,9 +56,10 @@ struct Style {
     float height, width, gap, jitter, pen_radius, pen_squeeze;
 };
 
-/// Appends one digit to the segments, its ink beginning at `edge` and reaching on towards `direction` (-1 left, 1 right, 0 to
-/// both sides alike), in pixels from the middle of the number; returns half its ink width.
-float place_digit(Draws& draws, const Style& style, int digit, float edge, int direction, Canvas& canvas, const View& view) {
+/// Appends one digit to the segments, its ink beginning at `edge` and reaching on towards `direction` (-1 left, 1
+/// right, 0 to both sides alike), in pixels from the middle of the number; returns half its ink width.
+float place_digit(Draws& draws, const Style& style, int digit, float edge, int direction, Canvas& canvas,
+                  const View& view) {
     const Glyph& shape = glyph(digit, style.face);
     canvas.points = shape.points;
     float low = 1e9f, high = -1e9f;
@@ -109,7 +110,8 @@ Colour near_grey(Draws& draws, float luminance, float chroma) {
 
 void blend(Canvas& canvas, const Colour& colour, const Plane& weight) {
     for (std::size_t k = 0; k < 3; ++k)
-        for (std::size_t i = 0; i < weight.size(); ++i) canvas.colour[k][i] += weight[i] * (colour[k] - canvas.colour[k][i]);
+        for (std::size_t i = 0; i < weight.size(); ++i)
+            canvas.colour[k][i] += weight[i] * (colour[k] - canvas.colour[k][i]);
 }
 
 /// Wall or plate: one colour, blotches, clapboard lines, and the plate's edges above and below the number.
@@ -133,7 +135,8 @@ void paint_background(Draws& draws, const Style& style, const View& view, const 
             const float* b = blotch.data() + ky * knots + kx;
             const float upper = b[0] + wx * (b[1] - b[0]), lower = b[knots] + wx * (b[knots + 1] - b[knots]);
             const float value = upper + wy * (lower - upper) + line;
-            for (std::size_t k = 0; k < 3; ++k) canvas.colour[k][static_cast<std::size_t>(y * grid + x)] = base[k] + value;
+            for (std::size_t k = 0; k < 3; ++k)
+                canvas.colour[k][static_cast<std::size_t>(y * grid + x)] = base[k] + value;
         }
     }
     for (const float direction : {-1.0f, 1.0f}) {
@@ -143,7 +146,8 @@ void paint_background(Draws& draws, const Style& style, const View& view, const 
         Plane& weight = canvas.scratch;
         for (int y = 0; y < grid; ++y)
             for (int x = 0; x < grid; ++x) {
-                const float u = static_cast<float>(x) + 0.5f - view.centre_x, v = static_cast<float>(y) + 0.5f - view.centre_y;
+                const float u = static_cast<float>(x) + 0.5f - view.centre_x,
+                            v = static_cast<float>(y) + 0.5f - view.centre_y;
                 const float along = direction * (view.cosine * v - view.sine * u);
                 weight[static_cast<std::size_t>(y * grid + x)] = clamp_unit(along - offset + 0.5f);
             }
@@ -161,7 +165,8 @@ void paint_strokes(Draws& draws, const Style& style, const Colour& ink, Canvas& 
         for (int y = dy; y < grid; ++y)
             for (int x = std::max(0, dx); x < std::min(grid, grid + dx); ++x)
                 weight[static_cast<std::size_t>(y * grid + x)] =
-                    strength * clamp_unit(style.pen_radius + 0.5f - canvas.distance[static_cast<std::size_t>((y - dy) * grid + x - dx)]);
+                    strength * clamp_unit(style.pen_radius + 0.5f -
+                                          canvas.distance[static_cast<std::size_t>((y - dy) * grid + x - dx)]);
         blend(canvas, {10, 10, 12}, weight);
     } else if (draws.chance(0.15)) {
         const Colour edge = near_grey(draws, ink[1] > 127 ? 20.0f : 235.0f, 8);
@@ -169,7 +174,8 @@ void paint_strokes(Draws& draws, const Style& style, const Colour& ink, Canvas& 
             weight[i] = 0.6f * clamp_unit(style.pen_radius + 1.4f - canvas.distance[i]);
         blend(canvas, edge, weight);
     }
-    for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = clamp_unit(style.pen_radius + 0.5f - canvas.distance[i]);
+    for (std::size_t i = 0; i < weight.size(); ++i)
+        weight[i] = clamp_unit(style.pen_radius + 0.5f - canvas.distance[i]);
     blend(canvas, ink, weight);
 }
 
@@ -209,7 +215,9 @@ std::uint8_t to_byte(float value) { return static_cast<std::uint8_t>(std::clamp(
 
 /// Adds sensor noise, partly common to the channels, and writes the bytes.
 void develop(Rng& noise, float strength, const Style& style, bool grey, const Canvas& canvas, std::uint8_t* out) {
-    const auto centred = [](std::uint32_t word, int shift) { return static_cast<float>((word >> shift) & 255u) / 127.5f - 1; };
+    const auto centred = [](std::uint32_t word, int shift) {
+        return static_cast<float>((word >> shift) & 255u) / 127.5f - 1;
+    };
     for (int y = 0; y < style.side; ++y)
         for (int x = 0; x < style.side; ++x) {
             const auto i = static_cast<std::size_t>(y * grid + x);
@@ -256,7 +264,8 @@ int draw_image(Rng& rng, Rng& noise, bool grey, Canvas& canvas, std::uint8_t* ou
     const float next_edge = half + style.gap + 2 * style.pen_radius / style.pen_squeeze;
     for (const int direction : {-1, 1})
         if (draws.chance(0.65))
-            place_digit(draws, style, draws.below(10), static_cast<float>(direction) * next_edge, direction, canvas, view);
+            place_digit(draws, style, draws.below(10), static_cast<float>(direction) * next_edge, direction, canvas,
+                        view);
     draw_distance(style, style.pen_radius + 2, canvas);
 
     const float paper = draws.uniform(25, 230);
@@ -280,9 +289,12 @@ int draw_image(Rng& rng, Rng& noise, bool grey, Canvas& canvas, std::uint8_t* ou
 
 const char* split_name(DigitsSplit split) {
     switch (split) {
-        case DigitsSplit::train: return "train";
-        case DigitsSplit::test: return "test";
-        case DigitsSplit::extra: return "extra";
+        case DigitsSplit::train:
+            return "train";
+        case DigitsSplit::test:
+            return "test";
+        case DigitsSplit::extra:
+            return "extra";
     }
     return "?";
 }
@@ -296,7 +308,8 @@ std::shared_ptr<MemoryDataset> generate_digits(const DigitsOptions& options) {
     Tensor images = Tensor::empty({options.size, side, side, channels}, DType::u8);
     std::vector<std::int32_t> labels(static_cast<std::size_t>(options.size));
     const std::string name = std::string(options.grey ? "digits-grey/" : "digits/") + split_name(options.split);
-    const std::uint64_t scene_key = stream_key(options.seed, name), noise_key = stream_key(options.seed, name + "/noise");
+    const std::uint64_t scene_key = stream_key(options.seed, name),
+                        noise_key = stream_key(options.seed, name + "/noise");
     std::uint8_t* pixels = images.write<std::uint8_t>();
 
     const auto work = [&](std::int64_t first, std::int64_t last) {

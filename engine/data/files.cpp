@@ -30,15 +30,16 @@ std::string find_folder(const std::string& data_dir, const std::vector<std::stri
     return {};
 }
 
-std::string require_folder(const std::string& set, const std::string& data_dir, const std::vector<std::string>& subfolders,
-                           const std::vector<std::string>& names) {
+std::string require_folder(const std::string& set, const std::string& data_dir,
+                           const std::vector<std::string>& subfolders, const std::vector<std::string>& names) {
     require(!data_dir.empty(), set, ": needs a data folder (--data-dir)");
     std::error_code ignored;
     require(fs::is_directory(data_dir, ignored), set, ": data folder ", data_dir, " does not exist");
     const std::string found = find_folder(data_dir, subfolders, names);
     if (!found.empty()) return found;
     std::string searched;
-    for (const std::string& folder : candidate_folders(data_dir, subfolders)) searched += (searched.empty() ? "" : ", ") + folder;
+    for (const std::string& folder : candidate_folders(data_dir, subfolders))
+        searched += (searched.empty() ? "" : ", ") + folder;
     fail(set, ": no ", names.front(), " in ", searched, " (scripts/get_data.sh downloads it)");
 }
 

@@ -15,8 +15,8 @@ namespace bitloom {
 std::string find_folder(const std::string& data_dir, const std::vector<std::string>& subfolders,
                         const std::vector<std::string>& names);
 /// As find_folder, but throws Error naming the data set, the file and the folders searched.
-std::string require_folder(const std::string& set, const std::string& data_dir, const std::vector<std::string>& subfolders,
-                           const std::vector<std::string>& names);
+std::string require_folder(const std::string& set, const std::string& data_dir,
+                           const std::vector<std::string>& subfolders, const std::vector<std::string>& names);
 /// Size in bytes of a regular file. Throws Error where it is missing or none.
 std::uint64_t file_size(const std::string& path);
 
@@ -34,7 +34,8 @@ class ByteStream {
     std::uint32_t read_u32();
     /// Throws Error where more bytes follow.
     void expect_end();
-    /// Throws Error unless the file can hold `bytes` more: its size for plain files, deflate's greatest ratio otherwise.
+    /// Throws Error unless the file can hold `bytes` more: its size for plain files, deflate's greatest ratio
+    /// otherwise.
     void expect_room(std::uint64_t bytes) const;
 
    private:

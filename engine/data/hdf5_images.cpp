@@ -20,7 +20,8 @@ std::shared_ptr<MemoryDataset> read_hdf5_images(const std::string& path, int cla
     constexpr std::int64_t most_classes = 1 << 20;
     const std::int64_t limit = classes > 0 ? classes : most_classes;
     for (std::size_t i = 0; i < values.size(); ++i) {
-        require(values[i] >= 0 && values[i] < limit, path, ": label ", values[i], " of image ", i, " is not in 0..", limit - 1);
+        require(values[i] >= 0 && values[i] < limit, path, ": label ", values[i], " of image ", i, " is not in 0..",
+                limit - 1);
         labels.push_back(static_cast<std::int32_t>(values[i]));
     }
     if (classes == 0) classes = *std::max_element(labels.begin(), labels.end()) + 1;

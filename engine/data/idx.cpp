@@ -12,8 +12,8 @@ constexpr std::uint32_t image_magic = 0x803, label_magic = 0x801;
 constexpr std::uint32_t max_side = 1u << 14;
 
 void expect_magic(const std::string& path, std::uint32_t magic, std::uint32_t wanted) {
-    require(magic == wanted, path, ": not an IDX file of ", wanted == image_magic ? "images" : "labels", " (magic ", magic,
-            ", expected ", wanted, ")");
+    require(magic == wanted, path, ": not an IDX file of ", wanted == image_magic ? "images" : "labels", " (magic ",
+            magic, ", expected ", wanted, ")");
 }
 
 std::shared_ptr<const Dataset> read_pair(const std::string& name, const std::string& folder, const std::string& images,
@@ -30,8 +30,8 @@ std::shared_ptr<const Dataset> read_pair(const std::string& name, const std::str
     for (std::size_t i = 0; i < values.size(); ++i)
         require(values[i] < 10, label_path, ": label ", values[i], " of image ", i, " is not in 0..9");
     Tensor pixels = read_idx_images(image_path);
-    require(pixels.dim(0) == static_cast<std::int64_t>(values.size()), image_path, ": holds ", pixels.dim(0), " images but ",
-            label_path, " ", values.size(), " labels");
+    require(pixels.dim(0) == static_cast<std::int64_t>(values.size()), image_path, ": holds ", pixels.dim(0),
+            " images but ", label_path, " ", values.size(), " labels");
     return std::make_shared<MemoryDataset>(std::move(pixels), std::move(values), 10);
 }
 
@@ -41,13 +41,13 @@ Tensor read_idx_images(const std::string& path) {
     ByteStream stream(path);
     expect_magic(path, stream.read_u32(), image_magic);
     const std::uint64_t count = stream.read_u32(), height = stream.read_u32(), width = stream.read_u32();
-    require(count > 0 && height > 0 && width > 0 && height <= max_side && width <= max_side, path, ": header of ", count,
-            " images of ", height, " x ", width, " makes no sense");
+    require(count > 0 && height > 0 && width > 0 && height <= max_side && width <= max_side, path, ": header of ",
+            count, " images of ", height, " x ", width, " makes no sense");
     const std::uint64_t bytes = count * height * width;  // below 2^60 by the bounds above
     stream.expect_room(bytes);
-    Tensor images = Tensor::empty({static_cast<std::int64_t>(count), static_cast<std::int64_t>(height),
-                                   static_cast<std::int64_t>(width), 1},
-                                  DType::u8);
+    Tensor images = Tensor::empty(
+        {static_cast<std::int64_t>(count), static_cast<std::int64_t>(height), static_cast<std::int64_t>(width), 1},
+        DType::u8);
     stream.read({images.write<std::uint8_t>(), bytes});
     stream.expect_end();
     return images;

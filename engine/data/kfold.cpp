@@ -32,7 +32,9 @@ namespace {
 /// Appends positions [first, last) of a split's order to the parts.
 void append(std::vector<std::shared_ptr<const Dataset>>& parts, const std::shared_ptr<const Dataset>& split,
             const std::vector<std::int64_t>& order, std::int64_t first, std::int64_t last) {
-    if (first < last) parts.push_back(std::make_shared<Subset>(split, std::vector<std::int64_t>(order.begin() + first, order.begin() + last)));
+    if (first < last)
+        parts.push_back(
+            std::make_shared<Subset>(split, std::vector<std::int64_t>(order.begin() + first, order.begin() + last)));
 }
 
 std::shared_ptr<const Dataset> joined(std::vector<std::shared_ptr<const Dataset>> parts) {

@@ -46,7 +46,9 @@ DataSplits load_dataset(const DatasetOptions& options) {
         throw UsageError(cat("data set '", options.name, "' is unknown; known: ", known));
     }
     const DataSplits original = load_original(options);
-    const auto convert = [&](const std::shared_ptr<const Dataset>& part) { return resized(part, options.resize, options.rgb); };
+    const auto convert = [&](const std::shared_ptr<const Dataset>& part) {
+        return resized(part, options.resize, options.rgb);
+    };
     return {convert(original.train), convert(original.test), convert(original.extra)};
 }
 

@@ -66,7 +66,8 @@ void Loader::State::fill_image(std::int64_t index, float* out, Scratch& scratch)
     }
     scratch.spare.resize(scratch.pixels.size());
     constexpr int epoch_shift = 40;  // an image's index stays below 2^40
-    Rng rng(PhiloxStream{augment_key, (static_cast<std::uint64_t>(epoch) << epoch_shift) + static_cast<std::uint64_t>(index)});
+    Rng rng(PhiloxStream{augment_key,
+                         (static_cast<std::uint64_t>(epoch) << epoch_shift) + static_cast<std::uint64_t>(index)});
     std::copy(scratch.pixels.begin(), scratch.pixels.end(), out);
     for (const auto& step : options.augmentation)
         if (!step->after_normalization()) step->apply(out, image_shape, scratch.spare.data(), rng);
@@ -84,7 +85,8 @@ void Loader::State::assemble(std::int64_t number, Batch& batch, Scratch& scratch
     batch.images = Tensor::empty(shape, options.dtype, host);
     batch.labels = Tensor::empty({last - first}, DType::i32, host);
     std::int32_t* labels = batch.labels.write<std::int32_t>();
-    for (std::int64_t i = 0; i < last - first; ++i) labels[i] = dataset->label(batch.indices[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < last - first; ++i)
+        labels[i] = dataset->label(batch.indices[static_cast<std::size_t>(i)]);
 
     const auto each_image = [&](auto&& store) {
         for (std::int64_t i = 0; i < last - first; ++i) store(batch.indices[static_cast<std::size_t>(i)], i * pixels);
@@ -102,8 +104,10 @@ void Loader::State::assemble(std::int64_t number, Batch& batch, Scratch& scratch
             for (std::int64_t p = 0; p < pixels; ++p) out[offset + p] = T(scratch.image[static_cast<std::size_t>(p)]);
         });
     };
-    if (options.dtype == DType::f64) convert(batch.images.write<double>());
-    else convert(batch.images.write<bf16>());
+    if (options.dtype == DType::f64)
+        convert(batch.images.write<double>());
+    else
+        convert(batch.images.write<bf16>());
 }
 
 void Loader::State::run_worker() {
@@ -111,7 +115,8 @@ void Loader::State::run_worker() {
     std::unique_lock lock(mutex);
     for (;;) {
         work.wait(lock, [&] {
-            return stopping || (!paused && claimed < batches && claimed < consumed + static_cast<std::int64_t>(slots.size()));
+            return stopping ||
+                   (!paused && claimed < batches && claimed < consumed + static_cast<std::int64_t>(slots.size()));
         });
         if (stopping) return;
         const std::int64_t number = claimed++;
@@ -157,8 +162,8 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options) : 
     require(options.batch_size > 0, "loader: batch size ", options.batch_size, " is not positive");
     require(options.workers >= 0 && options.workers <= 1024, "loader: ", options.workers, " workers");
     require(options.prefetch >= 1 || options.workers == 0, "loader: prefetch ", options.prefetch, " is not positive");
-    require(options.shuffle != Shuffle::reservoir || options.reservoir > 0, "loader: a reservoir of ", options.reservoir,
-            " elements");
+    require(options.shuffle != Shuffle::reservoir || options.reservoir > 0, "loader: a reservoir of ",
+            options.reservoir, " elements");
     require(is_floating(options.dtype), "loader: images are f32, f64 or bf16, not ", name_of(options.dtype));
     State& s = *state_;
     s.dataset = std::move(dataset);

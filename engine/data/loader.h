@@ -1,6 +1,6 @@
 #pragma once
-// Shuffled, augmented, normalised, prefetched batches. What a batch holds depends only on (seed, epoch, batch number), never
-// on the number of worker threads or on what was read before.
+// Shuffled, augmented, normalised, prefetched batches. What a batch holds depends only on (seed, epoch, batch number),
+// never on the number of worker threads or on what was read before.
 
 #include <cstdint>
 #include <memory>
@@ -22,7 +22,8 @@ struct Batch {
 enum class Shuffle {
     none,
     full,      ///< a permutation an epoch
-    reservoir  ///< tf.data's buffer of `reservoir` elements: emit a random one, refill from the stream (svhn-qkeras.md, 3)
+    reservoir  ///< tf.data's buffer of `reservoir` elements: emit a random one, refill from the stream (svhn-qkeras.md,
+               ///< 3)
 };
 
 struct LoaderOptions {
@@ -39,8 +40,8 @@ struct LoaderOptions {
     Device device = cpu_device;
 };
 
-/// One thread calls start() and next(). A sample's augmentations draw from Rng(seed, "augment", epoch * 2^40 + index), an
-/// epoch's order from Rng(seed, "shuffle", epoch).
+/// One thread calls start() and next(). A sample's augmentations draw from Rng(seed, "augment", epoch * 2^40 + index),
+/// an epoch's order from Rng(seed, "shuffle", epoch).
 class Loader {
    public:
     /// Throws Error for an empty data set, options out of range, or a normalisation that does not fit the images.
@@ -55,8 +56,8 @@ class Loader {
     std::int64_t batches() const;
     /// Begins epoch `epoch` (from 0) at batch `first`: a resumed run starts in the middle.
     void start(std::int64_t epoch, std::int64_t first = 0);
-    /// The next batch of the epoch; false at its end. Errors of the workers are rethrown here, at the batch they struck, and
-    /// again until start() is called. Throws Error before the first start().
+    /// The next batch of the epoch; false at its end. Errors of the workers are rethrown here, at the batch they
+    /// struck, and again until start() is called. Throws Error before the first start().
     bool next(Batch& batch);
 
    private:

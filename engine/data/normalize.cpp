@@ -10,7 +10,8 @@ namespace bitloom {
 namespace {
 
 template <class Pixel, bool has_mean, bool has_std>
-void normalize_run(const Pixel* in, float divisor, const float* mean, const float* std, std::int64_t count, float* out) {
+void normalize_run(const Pixel* in, float divisor, const float* mean, const float* std, std::int64_t count,
+                   float* out) {
     for (std::int64_t i = 0; i < count; ++i) {
         float y = static_cast<float>(in[i]) / divisor;
         if constexpr (has_mean) y -= mean[i];
@@ -20,17 +21,22 @@ void normalize_run(const Pixel* in, float divisor, const float* mean, const floa
 }
 
 template <class Pixel>
-void normalize_run(const Pixel* in, float divisor, const float* mean, const float* std, std::int64_t count, float* out) {
-    if (mean && std) normalize_run<Pixel, true, true>(in, divisor, mean, std, count, out);
-    else if (mean) normalize_run<Pixel, true, false>(in, divisor, mean, std, count, out);
-    else if (std) normalize_run<Pixel, false, true>(in, divisor, mean, std, count, out);
-    else normalize_run<Pixel, false, false>(in, divisor, mean, std, count, out);
+void normalize_run(const Pixel* in, float divisor, const float* mean, const float* std, std::int64_t count,
+                   float* out) {
+    if (mean && std)
+        normalize_run<Pixel, true, true>(in, divisor, mean, std, count, out);
+    else if (mean)
+        normalize_run<Pixel, true, false>(in, divisor, mean, std, count, out);
+    else if (std)
+        normalize_run<Pixel, false, true>(in, divisor, mean, std, count, out);
+    else
+        normalize_run<Pixel, false, false>(in, divisor, mean, std, count, out);
 }
 
 void check_size(const std::vector<float>& values, const char* what, std::int64_t pixels, std::int64_t channels) {
     const auto n = static_cast<std::int64_t>(values.size());
-    require(n == 0 || n == channels || n == pixels, "normalization: ", n, " values of ", what, " for images of ", channels,
-            " channels and ", pixels, " values");
+    require(n == 0 || n == channels || n == pixels, "normalization: ", n, " values of ", what, " for images of ",
+            channels, " channels and ", pixels, " values");
 }
 
 template <class Pixel>
@@ -100,9 +106,10 @@ std::vector<float> parse_numbers(std::string_view text, const std::string& whole
         float value = 0;
         const auto [end, code] = std::from_chars(part.data(), part.data() + part.size(), value);
         if (code != std::errc{} || end != part.data() + part.size() || !std::isfinite(value))
-            throw UsageError(cat("normalization '", whole,
-                                 "' is unknown; known: none, unit, cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel, "
-                                 "or means/deviations such as 0.5,0.5,0.5/0.2,0.2,0.2"));
+            throw UsageError(
+                cat("normalization '", whole,
+                    "' is unknown; known: none, unit, cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel, "
+                    "or means/deviations such as 0.5,0.5,0.5/0.2,0.2,0.2"));
         numbers.push_back(value);
         if (comma == std::string_view::npos) return numbers;
         text.remove_prefix(comma + 1);
@@ -187,7 +194,8 @@ Normalization normalization_by_name(const std::string& name, const Dataset& trai
     const auto channels = static_cast<std::size_t>(train.image_shape()[2]);
     for (const auto* values : {&norm.mean, &norm.std})
         if (!values->empty() && values->size() != channels)
-            throw UsageError(cat("normalization '", name, "' has ", values->size(), " values for images of ", channels, " channels"));
+            throw UsageError(cat("normalization '", name, "' has ", values->size(), " values for images of ", channels,
+                                 " channels"));
     return norm;
 }
 

@@ -8,8 +8,8 @@
 
 namespace bitloom {
 
-/// y = (x / divisor - mean) / std. `mean` and `std` hold one value a channel, or one a pixel and channel (H x W x C), or
-/// nothing (0 and 1). Evaluated in float32 in that order.
+/// y = (x / divisor - mean) / std. `mean` and `std` hold one value a channel, or one a pixel and channel (H x W x C),
+/// or nothing (0 and 1). Evaluated in float32 in that order.
 struct Normalization {
     float divisor = 255.0f;
     std::vector<float> mean, std;
@@ -26,8 +26,8 @@ struct Normalization {
 Normalization per_pixel_standardization(const Dataset& dataset);
 /// The same with one mean and deviation a channel.
 Normalization per_channel_standardization(const Dataset& dataset);
-/// By name: none (raw 0..255), unit (x/255), cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel (the last two from
-/// `train`); or "m0,m1,m2/s0,s1,s2". Throws UsageError.
+/// By name: none (raw 0..255), unit (x/255), cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel (the last two
+/// from `train`); or "m0,m1,m2/s0,s1,s2". Throws UsageError.
 Normalization normalization_by_name(const std::string& name, const Dataset& train);
 
 }  // namespace bitloom

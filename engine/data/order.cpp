@@ -5,7 +5,8 @@
 
 namespace bitloom {
 
-void fill_order(Shuffle shuffle, std::int64_t count, std::int64_t reservoir, Rng& rng, std::vector<std::int64_t>& order) {
+void fill_order(Shuffle shuffle, std::int64_t count, std::int64_t reservoir, Rng& rng,
+                std::vector<std::int64_t>& order) {
     order.resize(static_cast<std::size_t>(count));
     std::iota(order.begin(), order.end(), std::int64_t{0});
     if (shuffle == Shuffle::full) rng.shuffle(order);

@@ -1,6 +1,6 @@
 #pragma once
-// Readers of the published file formats. Each checks a file's header against its size before it asks for memory, and throws
-// one Error that names the file and what is wrong with it.
+// Readers of the published file formats. Each checks a file's header against its size before it asks for memory, and
+// throws one Error that names the file and what is wrong with it.
 
 #include <cstdint>
 #include <memory>
@@ -18,8 +18,8 @@ std::vector<std::int32_t> read_idx_labels(const std::string& path);
 /// MNIST's four files in `data_dir` or `data_dir`/`folder`, each plain or .gz; 10 classes.
 DataSplits read_mnist(const std::string& name, const std::string& data_dir, const std::string& folder);
 
-/// Official CIFAR binary files, concatenated: `label_bytes` (CIFAR-10: 1, CIFAR-100: coarse and fine; the last one counts)
-/// and 3 x 32 x 32 planar pixels a record.
+/// Official CIFAR binary files, concatenated: `label_bytes` (CIFAR-10: 1, CIFAR-100: coarse and fine; the last one
+/// counts) and 3 x 32 x 32 planar pixels a record.
 std::shared_ptr<MemoryDataset> read_cifar_files(const std::vector<std::string>& paths, int label_bytes, int classes);
 DataSplits read_cifar10(const std::string& data_dir);
 DataSplits read_cifar100(const std::string& data_dir);

@@ -8,7 +8,8 @@ namespace bitloom {
 ResizedDataset::Axis ResizedDataset::make_axis(std::int64_t from, std::int64_t to) {
     Axis axis;
     for (std::int64_t i = 0; i < to; ++i) {
-        const double centre = (static_cast<double>(i) + 0.5) * static_cast<double>(from) / static_cast<double>(to) - 0.5;
+        const double centre =
+            (static_cast<double>(i) + 0.5) * static_cast<double>(from) / static_cast<double>(to) - 0.5;
         const double position = std::clamp(centre, 0.0, static_cast<double>(from - 1));
         const auto low = static_cast<std::int32_t>(std::floor(position));
         axis.low.push_back(low);
@@ -18,7 +19,8 @@ ResizedDataset::Axis ResizedDataset::make_axis(std::int64_t from, std::int64_t t
     return axis;
 }
 
-ResizedDataset::ResizedDataset(std::shared_ptr<const Dataset> source, std::int64_t side, bool rgb) : source_(std::move(source)) {
+ResizedDataset::ResizedDataset(std::shared_ptr<const Dataset> source, std::int64_t side, bool rgb)
+    : source_(std::move(source)) {
     require(source_ != nullptr, "resize: no data set given");
     constexpr std::int64_t max_side = 1 << 14;
     require(side >= 0 && side <= max_side, "resize: side ", side, " is not in 0..", max_side);
@@ -53,7 +55,8 @@ void ResizedDataset::read(std::int64_t index, std::uint8_t* image) const {
                 std::uint8_t value = top[left + k];
                 if (!same_size_) {
                     const float upper = top[left + k] + across * static_cast<float>(top[right + k] - top[left + k]);
-                    const float lower = bottom[left + k] + across * static_cast<float>(bottom[right + k] - bottom[left + k]);
+                    const float lower =
+                        bottom[left + k] + across * static_cast<float>(bottom[right + k] - bottom[left + k]);
                     value = static_cast<std::uint8_t>(upper + down * (lower - upper) + 0.5f);
                 }
                 for (std::int64_t copy = 0; copy < repeat_; ++copy) *out++ = value;

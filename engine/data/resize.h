@@ -9,14 +9,17 @@
 
 namespace bitloom {
 
-/// Another data set's images resized to side x side (bilinear, half-pixel centres, no antialiasing, rounded half up) and, with
-/// `rgb`, a grey channel repeated three times. Nothing is stored: an image is converted when it is read.
+/// Another data set's images resized to side x side (bilinear, half-pixel centres, no antialiasing, rounded half up)
+/// and, with `rgb`, a grey channel repeated three times. Nothing is stored: an image is converted when it is read.
 class ResizedDataset final : public Dataset {
    public:
-    /// `side` 0 keeps the extent. Throws Error for a negative side, or where `rgb` is asked of images that are neither grey nor RGB.
+    /// `side` 0 keeps the extent. Throws Error for a negative side, or where `rgb` is asked of images that are neither
+    /// grey nor RGB.
     ResizedDataset(std::shared_ptr<const Dataset> source, std::int64_t side, bool rgb);
     std::int64_t size() const override { return source_->size(); }
-    Shape image_shape() const override { return {rows_.extent(), columns_.extent(), repeat_ * source_->image_shape()[2]}; }
+    Shape image_shape() const override {
+        return {rows_.extent(), columns_.extent(), repeat_ * source_->image_shape()[2]};
+    }
     int classes() const override { return source_->classes(); }
     void read(std::int64_t index, std::uint8_t* image) const override;
     int label(std::int64_t index) const override { return source_->label(index); }

@@ -37,7 +37,8 @@ Variable read_info(mat_t* file, const std::string& path, const char* name) {
 }
 
 void read_data(mat_t* file, const std::string& path, matvar_t* v) {
-    require(Mat_VarReadDataAll(file, v) == 0 && v->data != nullptr, path, ": variable ", v->name, " is truncated or damaged");
+    require(Mat_VarReadDataAll(file, v) == 0 && v->data != nullptr, path, ": variable ", v->name,
+            " is truncated or damaged");
 }
 
 template <class T>
@@ -45,7 +46,8 @@ std::vector<std::int32_t> labels_of(const matvar_t& v, std::size_t count, const 
     const T* values = static_cast<const T*>(v.data);
     std::vector<std::int32_t> labels(count);
     for (std::size_t i = 0; i < count; ++i) {
-        require(values[i] >= T(1) && values[i] <= T(10), path, ": label ", +values[i], " of image ", i, " is not in 1..10");
+        require(values[i] >= T(1) && values[i] <= T(10), path, ": label ", +values[i], " of image ", i,
+                " is not in 1..10");
         labels[i] = static_cast<std::int32_t>(values[i]) % 10;
     }
     return labels;
@@ -58,9 +60,12 @@ std::vector<std::int32_t> read_labels(mat_t* file, const std::string& path, std:
     require(found == count, path, ": ", count, " images in X but ", found, " labels in y");
     read_data(file, path, y.get());
     switch (y->class_type) {
-        case MAT_C_UINT8: return labels_of<std::uint8_t>(*y, count, path);
-        case MAT_C_DOUBLE: return labels_of<double>(*y, count, path);
-        default: fail(path, ": labels y are neither uint8 nor double");
+        case MAT_C_UINT8:
+            return labels_of<std::uint8_t>(*y, count, path);
+        case MAT_C_DOUBLE:
+            return labels_of<double>(*y, count, path);
+        default:
+            fail(path, ": labels y are neither uint8 nor double");
     }
 }
 

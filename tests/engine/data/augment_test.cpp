@@ -58,7 +58,8 @@ TEST(Crop, IsAWindowOfTheZeroPaddedImage) {
         for (std::int64_t y = 0; y < shape[0]; ++y)
             for (std::int64_t x = 0; x < shape[1]; ++x) {
                 const bool inside = y + dy >= 0 && y + dy < shape[0] && x + dx >= 0 && x + dx < shape[1];
-                for (std::int64_t c = 0; c < 3; ++c) ASSERT_EQ(at(out, y, x, c), inside ? at(source, y + dy, x + dx, c) : 0.0f);
+                for (std::int64_t c = 0; c < 3; ++c)
+                    ASSERT_EQ(at(out, y, x, c), inside ? at(source, y + dy, x + dx, c) : 0.0f);
             }
     }
     EXPECT_EQ(seen.size(), 25u);
@@ -92,7 +93,8 @@ TEST(Shift, FollowsKerasWithRowDrawnBeforeColumn) {
         for (std::int64_t y = 0; y < shape[0]; ++y)
             for (std::int64_t x = 0; x < shape[1]; ++x)
                 for (std::int64_t c = 0; c < 3; ++c)
-                    ASSERT_NEAR(at(out, y, x, c), sampled(source, static_cast<double>(y) + ty, static_cast<double>(x) + tx, c), 1e-3);
+                    ASSERT_NEAR(at(out, y, x, c),
+                                sampled(source, static_cast<double>(y) + ty, static_cast<double>(x) + tx, c), 1e-3);
     }
     EXPECT_EQ(augmented("shift0", 1), source);
 }
@@ -142,8 +144,8 @@ TEST(ParseAugmentations, KeepsTheOrderAndRefusesNonsense) {
     EXPECT_EQ(names, "crop4,flip,shift0.1,rotate8,cutout16,");
     EXPECT_TRUE(parse_augmentations("").empty());
     EXPECT_TRUE(parse_augmentations("none").empty());
-    for (const char* bad : {"crop", "crop-1", "crop4x", "flip2", "shift", "shift1.5", "rotate360", "rotatenan", "cutout2.5", "mirror",
-                            ",", "crop4,", "crop99999999999"})
+    for (const char* bad : {"crop", "crop-1", "crop4x", "flip2", "shift", "shift1.5", "rotate360", "rotatenan",
+                            "cutout2.5", "mirror", ",", "crop4,", "crop99999999999"})
         EXPECT_THAT(message_of<UsageError>([&] { parse_augmentations(bad); }), HasSubstr("augmentation '"));
 }
 

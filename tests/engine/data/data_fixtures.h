@@ -28,7 +28,8 @@ inline std::shared_ptr<MemoryDataset> counting_images(std::int64_t count, const 
 }
 
 inline std::string big_endian(std::uint32_t word) {
-    return {static_cast<char>(word >> 24), static_cast<char>(word >> 16), static_cast<char>(word >> 8), static_cast<char>(word)};
+    return {static_cast<char>(word >> 24), static_cast<char>(word >> 16), static_cast<char>(word >> 8),
+            static_cast<char>(word)};
 }
 
 /// An IDX image file whose header claims `count` images of side x side, followed by `pixels`.

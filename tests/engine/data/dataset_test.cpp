@@ -96,7 +96,8 @@ TEST(RealData, MnistAndFashionMnist) {
         EXPECT_NEAR(norm.mean[0], mnist ? 0.1307 : 0.2860, mnist ? 5e-5 : 1e-3);
         EXPECT_NEAR(norm.std[0], mnist ? 0.3081 : 0.3530, mnist ? 5e-5 : 1e-3);
         const std::vector<int> first = mnist ? std::vector<int>{5, 0, 4, 1, 9} : std::vector<int>{9, 0, 0, 3, 0};
-        for (std::size_t i = 0; i < first.size(); ++i) EXPECT_EQ(splits.train->label(static_cast<std::int64_t>(i)), first[i]);
+        for (std::size_t i = 0; i < first.size(); ++i)
+            EXPECT_EQ(splits.train->label(static_cast<std::int64_t>(i)), first[i]);
     }
 }
 
@@ -105,7 +106,8 @@ TEST(RealData, Cifar10Subset) {
     if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path << " (set BITLOOM_DATA)";
     const auto data = read_cifar_files({path.string()}, 1, 10);
     ASSERT_EQ(data->size(), 1000);
-    for (std::int64_t i = 1; i < 1000; ++i) EXPECT_LE(data->label(i - 1), data->label(i));  // the file is sorted by class
+    for (std::int64_t i = 1; i < 1000; ++i)
+        EXPECT_LE(data->label(i - 1), data->label(i));  // the file is sorted by class
     const Normalization norm = per_channel_standardization(*data);
     const double mean[] = {0.4914, 0.4822, 0.4465};  // of the training images
     for (std::size_t c = 0; c < 3; ++c) EXPECT_NEAR(norm.mean[c], mean[c], 0.02);

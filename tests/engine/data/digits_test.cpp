@@ -35,7 +35,8 @@ TEST(Digits, DoNotDependOnTheThreads) {
 }
 
 TEST(Digits, ASmallerSetIsTheBeginningOfALargerOne) {
-    const auto small = generate_digits({7, DigitsSplit::extra, 40, false}), large = generate_digits({7, DigitsSplit::extra, 900, false});
+    const auto small = generate_digits({7, DigitsSplit::extra, 40, false}),
+               large = generate_digits({7, DigitsSplit::extra, 900, false});
     EXPECT_EQ(std::memcmp(small->images().raw(), large->images().raw(), small->images().bytes()), 0);
     EXPECT_TRUE(std::equal(small->labels().begin(), small->labels().end(), large->labels().begin()));
 }
@@ -53,9 +54,11 @@ TEST(Digits, LabelsAreBalancedAndImagesDiffer) {
     }
 }
 
-/// Nearest class mean on raw pixels, a linear classifier: learns little, as ink may be darker or lighter than its ground.
+/// Nearest class mean on raw pixels, a linear classifier: learns little, as ink may be darker or lighter than its
+/// ground.
 TEST(Digits, PixelsAloneSayLittle) {
-    const auto train = generate_digits({1, DigitsSplit::train, 4000, true}), test = generate_digits({1, DigitsSplit::test, 1000, true});
+    const auto train = generate_digits({1, DigitsSplit::train, 4000, true}),
+               test = generate_digits({1, DigitsSplit::test, 1000, true});
     constexpr std::size_t pixels = 784;
     std::vector<double> means(10 * pixels), counts(10);
     std::vector<std::uint8_t> image(pixels);
@@ -73,7 +76,9 @@ TEST(Digits, PixelsAloneSayLittle) {
         for (int k = 0; k < 10; ++k) {
             double distance = 0;
             for (std::size_t i = 0; i < pixels; ++i)
-                distance += std::pow(image[i] - means[static_cast<std::size_t>(k) * pixels + i] / counts[static_cast<std::size_t>(k)], 2);
+                distance += std::pow(
+                    image[i] - means[static_cast<std::size_t>(k) * pixels + i] / counts[static_cast<std::size_t>(k)],
+                    2);
             if (distance < best_distance) best_distance = distance, best = k;
         }
         correct += best == test->label(n);
@@ -105,7 +110,8 @@ TEST(Glyphs, EveryDigitHasItsFacesInTheUnitBox) {
             EXPECT_GE(segments.size(), g.pieces.size());
             for (const Segment& s : segments)
                 for (const Point p : {s.from, s.to}) {
-                    EXPECT_TRUE(p.x >= -0.06f && p.x <= 1.06f && p.y >= -0.06f && p.y <= 1.06f) << digit << " face " << face;
+                    EXPECT_TRUE(p.x >= -0.06f && p.x <= 1.06f && p.y >= -0.06f && p.y <= 1.06f)
+                        << digit << " face " << face;
                     top = std::min(top, p.y);
                     bottom = std::max(bottom, p.y);
                 }

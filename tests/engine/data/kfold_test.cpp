@@ -76,7 +76,8 @@ TEST(MakeFold, EveryImageIsHeldOutOnce) {
         EXPECT_EQ(held_out.size(), 357u);
         EXPECT_EQ(std::set(held_out.begin(), held_out.end()).size(), 357u);
     }
-    EXPECT_NE(content(*make_fold(splits, 0).validation), content(*make_fold(splits, 0, 10, FoldOrder::file).validation));
+    EXPECT_NE(content(*make_fold(splits, 0).validation),
+              content(*make_fold(splits, 0, 10, FoldOrder::file).validation));
 }
 
 TEST(MakeFold, SizesOfThePublishedFoldZero) {

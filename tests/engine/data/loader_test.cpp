@@ -62,7 +62,8 @@ TEST(Loader, OutputDoesNotDependOnTheWorkers) {
             Loader loader(data, options);
             for (const int epoch : {2, 0, 1}) {
                 loader.start(epoch);
-                EXPECT_EQ(drain(loader), epochs[static_cast<std::size_t>(epoch)]) << workers << " workers, epoch " << epoch;
+                EXPECT_EQ(drain(loader), epochs[static_cast<std::size_t>(epoch)])
+                    << workers << " workers, epoch " << epoch;
             }
         }
 }
@@ -167,12 +168,14 @@ TEST(Loader, SteadyStateAsksTheSystemForNothing) {
     Batch batch;
     for (int epoch = 0; epoch < 3; ++epoch) {
         loader.start(epoch);
-        while (loader.next(batch)) {}
+        while (loader.next(batch)) {
+        }
     }
     const auto before = allocator_of(cpu_device).stats();
     for (int epoch = 3; epoch < 6; ++epoch) {
         loader.start(epoch);
-        while (loader.next(batch)) {}
+        while (loader.next(batch)) {
+        }
     }
     const auto after = allocator_of(cpu_device).stats();
     EXPECT_GT(after.requests, before.requests);
@@ -192,9 +195,11 @@ TEST(Loader, RefusesBadOptions) {
     EXPECT_THAT(message([](LoaderOptions& o) { o.workers = -1; }), HasSubstr("-1 workers"));
     EXPECT_THAT(message([](LoaderOptions& o) { o.prefetch = 0; }), HasSubstr("prefetch 0"));
     EXPECT_THAT(message([](LoaderOptions& o) { o.dtype = DType::i32; }), HasSubstr("i32"));
-    EXPECT_THAT(message([](LoaderOptions& o) { o.shuffle = Shuffle::reservoir, o.reservoir = 0; }), HasSubstr("reservoir"));
+    EXPECT_THAT(message([](LoaderOptions& o) { o.shuffle = Shuffle::reservoir, o.reservoir = 0; }),
+                HasSubstr("reservoir"));
     EXPECT_THAT(message_of([] { Loader(nullptr, {}); }), HasSubstr("no data set"));
-    EXPECT_THAT(message_of([&] { Loader(std::make_shared<Subset>(data, std::vector<std::int64_t>{}), {}); }), HasSubstr("empty"));
+    EXPECT_THAT(message_of([&] { Loader(std::make_shared<Subset>(data, std::vector<std::int64_t>{}), {}); }),
+                HasSubstr("empty"));
     Loader loader(data, {});
     Batch batch;
     EXPECT_THAT(message_of([&] { loader.next(batch); }), HasSubstr("before start()"));
@@ -237,7 +242,8 @@ TEST(Order, AReservoirHoldsOnlyWhatTheStreamHasDelivered) {
         const std::int64_t emitted = order[static_cast<std::size_t>(i)];
         ASSERT_EQ(buffer.erase(emitted), 1u) << "element " << emitted << " was not in the buffer at draw " << i;
         if (reservoir + i < count) buffer.insert(reservoir + i);
-        if (i < count - reservoir) delay += static_cast<double>(i + reservoir - emitted) / static_cast<double>(count - reservoir);
+        if (i < count - reservoir)
+            delay += static_cast<double>(i + reservoir - emitted) / static_cast<double>(count - reservoir);
     }
     EXPECT_TRUE(buffer.empty());
     EXPECT_NEAR(delay, reservoir, 10) << "an element waits for `reservoir` draws on average";
@@ -245,7 +251,8 @@ TEST(Order, AReservoirHoldsOnlyWhatTheStreamHasDelivered) {
     EXPECT_NE(order_of(Shuffle::reservoir, 50, 1000, 0), order_of(Shuffle::reservoir, 50, 1000, 1));
     // With the whole stream in the buffer, the first draw is uniform.
     double first = 0;
-    for (std::uint64_t n = 0; n < 2000; ++n) first += static_cast<double>(order_of(Shuffle::reservoir, 21, 64, n)[0]) / 2000;
+    for (std::uint64_t n = 0; n < 2000; ++n)
+        first += static_cast<double>(order_of(Shuffle::reservoir, 21, 64, n)[0]) / 2000;
     EXPECT_NEAR(first, 10, 0.7);  // five standard deviations of the mean
 }
 

@@ -36,7 +36,8 @@ TEST(Normalization, EvaluatesInFloatInTheGivenOrder) {
                     float y = static_cast<float>(image[i]) / 255.0f;
                     if (mean_size) y = y - norm.mean[mean_size == channels ? c : i];
                     if (std_size) y = y / norm.std[std_size == channels ? c : i];
-                    ASSERT_EQ(out[i], y) << channels << " channels, " << mean_size << " means, " << std_size << " deviations";
+                    ASSERT_EQ(out[i], y) << channels << " channels, " << mean_size << " means, " << std_size
+                                         << " deviations";
                 }
             }
         Normalization wrong;

@@ -81,9 +81,11 @@ TEST(Mnist, FindsItsFilesAndHoldsThemAgainstEachOther) {
     EXPECT_THAT(message_of([&] { read_mnist("mnist", "", "mnist"); }), HasSubstr("--data-dir"));
 
     put(below / "train-images-idx3-ubyte.gz", gzip(idx_images(2, 28, counting(1568))));
-    EXPECT_THAT(message_of([&] { read_mnist("mnist", folder.path().string(), "mnist"); }), HasSubstr("train-labels-idx1-ubyte"));
+    EXPECT_THAT(message_of([&] { read_mnist("mnist", folder.path().string(), "mnist"); }),
+                HasSubstr("train-labels-idx1-ubyte"));
     put(below / "train-labels-idx1-ubyte", idx_labels(2, {3, 10}));
-    EXPECT_THAT(message_of([&] { read_mnist("mnist", folder.path().string(), "mnist"); }), HasSubstr("label 10 of image 1"));
+    EXPECT_THAT(message_of([&] { read_mnist("mnist", folder.path().string(), "mnist"); }),
+                HasSubstr("label 10 of image 1"));
     put(below / "train-labels-idx1-ubyte", idx_labels(3, {3, 9, 1}));
     EXPECT_THAT(message_of([&] { read_mnist("mnist", folder.path().string(), "mnist"); }), HasSubstr("2 images but"));
     put(below / "train-labels-idx1-ubyte", idx_labels(2, {3, 9}));
@@ -147,8 +149,7 @@ TEST(Cifar, FindsTheOfficialFoldersAndExplainsCompressedOnes) {
     EXPECT_THAT(message_of(load), AllOf(HasSubstr("python3 "), HasSubstr(folder.file("unpack_cifar10.py"))));
     const std::filesystem::path batches = folder.path() / "cifar-10-batches-bin";
     std::filesystem::create_directory(batches);
-    for (int i = 1; i <= 5; ++i)
-        put(batches / cat("data_batch_", i, ".bin"), cifar_record({static_cast<char>(i)}, 0));
+    for (int i = 1; i <= 5; ++i) put(batches / cat("data_batch_", i, ".bin"), cifar_record({static_cast<char>(i)}, 0));
     EXPECT_THAT(message_of(load), HasSubstr("test_batch.bin"));
     put(batches / "test_batch.bin", cifar_record({7}, 0));
     const DataSplits splits = load();
@@ -183,7 +184,8 @@ class Svhn : public testing::Test {
    protected:
     static constexpr std::size_t count = 5;
     Svhn() : pixels_(32 * 32 * 3 * count) {
-        for (std::size_t i = 0; i < pixels_.size(); ++i) pixels_[i] = static_cast<std::uint8_t>((i * 2654435761u) >> 13);
+        for (std::size_t i = 0; i < pixels_.size(); ++i)
+            pixels_[i] = static_cast<std::uint8_t>((i * 2654435761u) >> 13);
     }
     MatVariable x() const { return {"X", MAT_C_UINT8, MAT_T_UINT8, {32, 32, 3, count}, pixels_.data()}; }
     MatVariable y() const { return {"y", MAT_C_UINT8, MAT_T_UINT8, {labels_.size(), 1}, labels_.data()}; }
