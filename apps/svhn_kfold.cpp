@@ -22,7 +22,8 @@
 namespace bitloom {
 namespace {
 
-// Names and defaults of the published program; ours stand in CommonFlags, DataFlags and below "Beyond the published program".
+// Names and defaults of the published program; ours stand in CommonFlags, DataFlags and below "Beyond the published
+// program".
 struct KfoldFlags {
     bool optimize = false, single = false, debug = false, prune = false, quantize = false, load_model = false;
     std::string load_model_from;
@@ -49,15 +50,19 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("Filters", values.filters, "of each convolution (none: 16,16,24)", {.min = 1});
     flags.add("Kernel", values.kernels, "side of each convolution's kernel (none: 3,3,3)", {.min = 1});
     flags.add("Strides", values.strides, "of each convolution (none: 1,1,1)", {.min = 1});
-    flags.add("Pooling", values.pooling, "after each convolution: 2 maximum, 1 identity, 0 nothing (none: 2,2,2)", {.min = 0, .max = 2});
-    flags.add("Dropout", values.dropout, "one value a convolution; the published network ignores them", {.min = 0, .max = 1});
+    flags.add("Pooling", values.pooling, "after each convolution: 2 maximum, 1 identity, 0 nothing (none: 2,2,2)",
+              {.min = 0, .max = 2});
+    flags.add("Dropout", values.dropout, "one value a convolution; the published network ignores them",
+              {.min = 0, .max = 1});
     flags.add("Neurons", values.neurons, "of each hidden dense layer (none: 42,64)", {.min = 1});
     flags.add("Activation", values.activation, "behind each normalisation");
     flags.add("nclasses", values.classes, "number of classes", {.min = 1});
-    flags.add("bn-moving-var", values.moving_variance, "which batch variance enters the moving one on feature maps: unbiased (fused) or biased",
+    flags.add("bn-moving-var", values.moving_variance,
+              "which batch variance enters the moving one on feature maps: unbiased (fused) or biased",
               {.choices = {"fused", "biased"}});
     flags.add("loadModel", values.load_model, "start from the weights of --lmodel");
-    flags.add("lmodel", values.load_model_from, "checkpoint, or folder with model_best.h5, as it stands or below out-dir");
+    flags.add("lmodel", values.load_model_from,
+              "checkpoint, or folder with model_best.h5, as it stands or below out-dir");
     flags.add("quantize", values.quantize, "quantization-aware training over bit widths (not in this version)");
     flags.add("prune", values.prune, "magnitude pruning (not in this version)");
     flags.group("Training");
@@ -70,17 +75,21 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("epsilon", values.epsilon, "Adam's epsilon", {.min = 0});
     flags.group("Beyond the published program");
     flags.add("augment", values.augment, "augmentations, such as rotate8,shift0.1 (published: none)");
-    flags.add("reference-last-epoch", values.reference_last_epoch, "test the last epoch's weights, as the published program does, not the best");
-    flags.add("file-order", values.file_order, "cut the folds in the order of the files instead of a fixed permutation");
+    flags.add("reference-last-epoch", values.reference_last_epoch,
+              "test the last epoch's weights, as the published program does, not the best");
+    flags.add("file-order", values.file_order,
+              "cut the folds in the order of the files instead of a fixed permutation");
     flags.add("checkpoint-every-steps", values.checkpoint_every_steps, "besides at the end of each epoch", {.min = 0});
 }
 
 ModelOptions model_options(const KfoldFlags& values) {
     const std::size_t n = values.filters.size();
     for (const std::size_t length : {values.kernels.size(), values.strides.size(), values.pooling.size()})
-        if (length != n) throw UsageError("--Filters, --Kernel, --Strides and --Pooling need one value a convolution each");
+        if (length != n)
+            throw UsageError("--Filters, --Kernel, --Strides and --Pooling need one value a convolution each");
     if (!values.dropout.empty() && values.dropout.size() != n)
-        throw UsageError(cat("--Dropout has ", values.dropout.size(), " values, expected one for each of ", n, " convolutions"));
+        throw UsageError(
+            cat("--Dropout has ", values.dropout.size(), " values, expected one for each of ", n, " convolutions"));
     ModelOptions options;
     options.name = "svhn_cnn";
     options.classes = values.classes;
@@ -98,7 +107,8 @@ void check_usage(const KfoldFlags& values, const CommonFlags& common) {
     if (values.quantize) throw UsageError("--quantize: quantization-aware training is not in this version");
     if (values.prune) throw UsageError("--prune: pruning is not in this version");
     if (common.out_dir.empty()) throw UsageError("--out-dir (or --outdir) is missing: the folder of the results");
-    if (values.start >= values.folds) throw UsageError(cat("--start=", values.start, ": the folds are 0 to ", values.folds - 1));
+    if (values.start >= values.folds)
+        throw UsageError(cat("--start=", values.start, ": the folds are 0 to ", values.folds - 1));
     if (values.load_model && values.load_model_from.empty()) throw UsageError("--loadModel needs --lmodel");
 }
 
@@ -123,46 +133,7 @@ std::string checkpoint_configuration(const Flags& flags) {
     return json.dump();
 }
 
-void write_results(const std::string& out_dir, const std::vector<FoldScore>& scores, const std::vector<std::string>& names,
-                   const Flags& flags, const std::string& command) {
-    write_file_atomically(out_dir + "/folds.csv", fold_csv(scores));
-    write_file_atomically(out_dir + "/summary.json", fold_summary_json(scores));
-    std::vector<LearningCurve> curves;
-    for (const std::string& name : names) curves.push_back(read_history(cat(out_dir, "/", name, "/history_dict.csv"), name));
-    plot_learning_curves(out_dir, curves);
-
-    std::vector<std::int64_t> confusion(scores.front().confusion.size(), 0);
-    for (const FoldScore& score : scores)
-        std::transform(confusion.begin(), confusion.end(), score.confusion.begin(), confusion.begin(), std::plus<>());
-    Report report("bitloom: k-fold training of the SVHN network");
-    report.paragraph(headline(scores));
-    report.table("Folds", fold_table(scores));
-    report.figure("Learning curves", out_dir + "/learning_curves.svg");
-    report.confusion("Confusion on the test set, summed over the folds", confusion, scores.front().classes);
-    report.preformatted("Command line", command);
-    report.settings("Settings", settings_of(flags));
-    report.write(out_dir + "/report.html");
-}
-
-int run(int argc, char** argv) {
-    KfoldFlags values;
-    CommonFlags common;
-    DataFlags data_flags;
-    data_flags.dataset = "svhn";
-    Flags flags("svhn_kfold",
-                "Trains the SVHN network on each fold of k-fold cross-validation, tests it, and writes a report with learning curves.");
-    add_common_flags(flags, common);
-    flags.alias("outdir", "out-dir");
-    add_data_flags(flags, data_flags);
-    add_kfold_flags(flags, values);
-    flags.example("--dataset digits --folds 2 --epochs 5 --out-dir runs/digits", "two folds on the built-in digits");
-    flags.example("--flagfile=configs/svhn_cnn.cfg --data-dir data --out-dir runs/svhn", "the published experiment on SVHN");
-    flags.example("--resume --out-dir runs/svhn", "continues it after an interruption");
-    flags.parse(argc, argv);
-    if (common.resume && !common.out_dir.empty())
-        resume_flags(flags, common.out_dir, {"resume", "out-dir", "data-dir", "jobs", "epochs", "start", "single", "checkpoint-every-steps"});
-    check_usage(values, common);
-
+FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, const Flags& flags) {
     FoldSettings settings;
     settings.model = model_options(values);
     settings.initial_weights = initial_weights(values, common.out_dir);
@@ -181,21 +152,77 @@ int run(int argc, char** argv) {
     settings.resume = common.resume;
     settings.test_last_epoch = values.reference_last_epoch;
     settings.checkpoint_every_steps = values.checkpoint_every_steps;
+    settings.threads = static_cast<int>(common.threads);
     settings.configuration = checkpoint_configuration(flags);
+    return settings;
+}
 
-    // Threads of a fold follow from the settings alone, never from what is left to do: a resumed fold computes the same bits.
-    const std::int64_t processors = default_thread_count();
-    const std::int64_t jobs = values.jobs > 0 ? values.jobs : std::min<std::int64_t>(processors, values.single ? 1 : values.folds - values.start);
-    settings.threads = static_cast<int>(common.threads > 0 ? common.threads : std::max<std::int64_t>(1, processors / jobs));
+void write_results(const std::string& out_dir, const std::vector<FoldScore>& scores,
+                   const std::vector<std::string>& names, const Flags& flags, const std::string& command) {
+    write_file_atomically(out_dir + "/folds.csv", fold_csv(scores));
+    write_file_atomically(out_dir + "/summary.json", fold_summary_json(scores));
+    std::vector<LearningCurve> curves;
+    for (const std::string& name : names)
+        curves.push_back(read_history(cat(out_dir, "/", name, "/history_dict.csv"), name));
+    plot_learning_curves(out_dir, curves);
 
-    make_folder(common.out_dir);
+    std::vector<std::int64_t> confusion(scores.front().confusion.size(), 0);
+    for (const FoldScore& score : scores)
+        std::transform(confusion.begin(), confusion.end(), score.confusion.begin(), confusion.begin(), std::plus<>());
+    Report report("bitloom: k-fold training of the SVHN network");
+    report.paragraph(headline(scores));
+    report.table("Folds", fold_table(scores));
+    report.figure("Learning curves", out_dir + "/learning_curves.svg");
+    report.confusion("Confusion on the test set, summed over the folds", confusion, scores.front().classes);
+    report.preformatted("Command line", command);
+    report.settings("Settings", settings_of(flags));
+    report.write(out_dir + "/report.html");
+}
+
+DataSplits load_images(const DataFlags& data_flags, const KfoldFlags& values) {
     DatasetOptions source = dataset_options(data_flags);
     source.resize = 32;
     source.rgb = true;
     source.extra = source.name == "svhn" && !values.debug && !values.optimize;
-    const DataSplits splits = load_dataset(source);
-    require(splits.train->classes() <= values.classes, data_flags.dataset, " has ", splits.train->classes(), " classes, --nclasses=",
-            values.classes);
+    DataSplits splits = load_dataset(source);
+    require(splits.train->classes() <= values.classes, data_flags.dataset, " has ", splits.train->classes(),
+            " classes, --nclasses=", values.classes);
+    return splits;
+}
+
+int run(int argc, char** argv) {
+    KfoldFlags values;
+    CommonFlags common;
+    DataFlags data_flags;
+    data_flags.dataset = "svhn";
+    Flags flags("svhn_kfold",
+                "Trains the SVHN network on each fold of k-fold cross-validation, tests it, and writes a report with "
+                "learning curves.");
+    add_common_flags(flags, common);
+    flags.alias("outdir", "out-dir");
+    add_data_flags(flags, data_flags);
+    add_kfold_flags(flags, values);
+    flags.example("--dataset digits --folds 2 --epochs 5 --out-dir runs/digits", "two folds on the built-in digits");
+    flags.example("--flagfile=configs/svhn_cnn.cfg --data-dir data --out-dir runs/svhn",
+                  "the published experiment on SVHN");
+    flags.example("--resume --out-dir runs/svhn", "continues it after an interruption");
+    flags.parse(argc, argv);
+    if (common.resume && !common.out_dir.empty())
+        resume_flags(flags, common.out_dir,
+                     {"resume", "out-dir", "data-dir", "jobs", "epochs", "start", "single", "checkpoint-every-steps"});
+    check_usage(values, common);
+
+    const std::int64_t processors = default_thread_count();
+    const std::int64_t jobs = values.jobs > 0
+                                  ? values.jobs
+                                  : std::min<std::int64_t>(processors, values.single ? 1 : values.folds - values.start);
+    // Recorded, so that a resumed run computes the same bits wherever and with however many folds it goes on.
+    if (common.threads == 0) common.threads = std::max<std::int64_t>(1, processors / jobs);
+
+    FoldSettings settings = fold_settings(values, common, flags);
+
+    make_folder(common.out_dir);
+    const DataSplits splits = load_images(data_flags, values);
     settings.normalization = per_pixel_standardization(*splits.train);
     write_run_record(common.out_dir, "svhn_kfold", flags, argc, argv, settings.device, settings.threads);
 
@@ -213,8 +240,8 @@ int run(int argc, char** argv) {
                                 const int fold = static_cast<int>(values.start) + static_cast<int>(i);
                                 const Fold data = make_fold(splits, fold, static_cast<int>(values.folds),
                                                             values.file_order ? FoldOrder::file : FoldOrder::permuted);
-                                scores[i] = run_fold(settings, fold, common.out_dir + "/" + names[i], data, splits.test, board,
-                                                     static_cast<int>(i));
+                                scores[i] = run_fold(settings, fold, common.out_dir + "/" + names[i], data, splits.test,
+                                                     board, static_cast<int>(i));
                             }});
         }
         run_side_by_side(work, static_cast<int>(jobs));
@@ -227,8 +254,9 @@ int run(int argc, char** argv) {
         return interrupted_exit_status;
     }
     write_results(common.out_dir, finished, names, flags, command_line(argc, argv));
-    std::cout << to_text(fold_table(finished)) << headline(finished) << "\nreport: "
-              << std::filesystem::absolute(common.out_dir).lexically_normal().string() << "/report.html\n";
+    std::cout << to_text(fold_table(finished)) << headline(finished)
+              << "\nreport: " << std::filesystem::absolute(common.out_dir).lexically_normal().string()
+              << "/report.html\n";
     return 0;
 }
 

@@ -47,15 +47,19 @@ struct TrainFlags {
 void add_train_flags(Flags& flags, TrainFlags& values) {
     flags.add("resize", values.resize, "side of the images after bilinear resizing; 0: as they are", {.min = 0});
     flags.add("rgb", values.rgb, "repeat a grey channel three times");
-    flags.add("normalize", values.normalize,
-              "none (0 to 255), unit (0 to 1), cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel, or m,m,m/s,s,s");
+    flags.add(
+        "normalize", values.normalize,
+        "none (0 to 255), unit (0 to 1), cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel, or m,m,m/s,s,s");
     flags.add("augment", values.augment, "of training images, such as crop4,flip or shift0.1,rotate8,cutout16");
     flags.add("validation-split", values.validation_split,
-              "share at the end of the training images that is held out for validation; 0: validate on the test images", {.min = 0, .max = 0.9});
+              "share at the end of the training images that is held out for validation; 0: validate on the test images",
+              {.min = 0, .max = 0.9});
     flags.add("drop-last", values.drop_last, "leave out the last batch of an epoch where it is smaller");
     flags.group("Network");
     flags.add("model", values.model, "network to train", {.choices = model_names()});
-    flags.add("variant", values.variant, "of ResNets: A (parameter-free shortcuts) or B (1x1 convolutions, the default)", {.choices = {"", "A", "B"}});
+    flags.add("variant", values.variant,
+              "of ResNets: A (parameter-free shortcuts) or B (1x1 convolutions, the default)",
+              {.choices = {"", "A", "B"}});
     flags.add("init-weights", values.init_weights, "start from these weights: a checkpoint, or plain HDF5");
     flags.group("Training");
     flags.add("epochs", values.epochs, "passes over the training images", {.min = 1});
@@ -65,8 +69,10 @@ void add_train_flags(Flags& flags, TrainFlags& values) {
     flags.add("lr", values.learning_rate, "initial learning rate", {.min = 0});
     flags.add("momentum", values.momentum, "of sgd and rmsprop", {.min = 0, .max = 1});
     flags.add("weight-decay", values.weight_decay, "L2, added to the gradient", {.min = 0});
-    flags.add("schedule", values.schedule, "constant, step:30,60:0.1, every:30:0.1, cosine, plateau:patience=5; warmup:5+... in front");
-    flags.add("monitor", values.monitor, "what best.h5 and --early-stop go by", {.choices = {"val_accuracy", "val_loss"}});
+    flags.add("schedule", values.schedule,
+              "constant, step:30,60:0.1, every:30:0.1, cosine, plateau:patience=5; warmup:5+... in front");
+    flags.add("monitor", values.monitor, "what best.h5 and --early-stop go by",
+              {.choices = {"val_accuracy", "val_loss"}});
     flags.add("early-stop", values.early_stop, "end after so many epochs without improvement; 0: never", {.min = 0});
     flags.add("test-weights", values.test_weights, "weights to test at the end", {.choices = {"last", "best"}});
     flags.add("checkpoint-every-steps", values.checkpoint_every_steps, "besides at the end of each epoch", {.min = 0});
@@ -76,14 +82,16 @@ void add_train_flags(Flags& flags, TrainFlags& values) {
 
 void check_usage(const TrainFlags& values, const CommonFlags& common, Device device) {
     if (common.out_dir.empty()) throw UsageError("--out-dir is missing: the folder of the results");
-    if (values.precision != "fp32") throw UsageError(cat("--precision=", values.precision, ": this version computes in fp32"));
+    if (values.precision != "fp32")
+        throw UsageError(cat("--precision=", values.precision, ": this version computes in fp32"));
     if (values.dtype == "f64" && device.kind != DeviceKind::reference)
         throw UsageError("--dtype=f64 needs --device=reference: the fast kernels are single precision");
 }
 
 struct Data {
     std::shared_ptr<const Dataset> train, validation, test;
-    std::shared_ptr<const Dataset> statistics;  ///< all training images: `evaluate` must find the same mean and deviation
+    std::shared_ptr<const Dataset>
+        statistics;  ///< all training images: `evaluate` must find the same mean and deviation
 };
 
 // The last images are held out before any shuffling; int(n (1 - split)) remain, as in Keras.
@@ -97,28 +105,64 @@ Data load_data(const DataFlags& source, const TrainFlags& values) {
         std::vector<std::int64_t> all(static_cast<std::size_t>(splits.train->size()));
         std::iota(all.begin(), all.end(), 0);
         const auto kept = static_cast<std::ptrdiff_t>(static_cast<double>(all.size()) * (1 - values.validation_split));
-        require(kept > 0 && kept < std::ssize(all), "--validation-split=", values.validation_split, " of ", all.size(), " images leaves a part empty");
+        require(kept > 0 && kept < std::ssize(all), "--validation-split=", values.validation_split, " of ", all.size(),
+                " images leaves a part empty");
         data.train = std::make_shared<Subset>(splits.train, std::vector(all.begin(), all.begin() + kept));
         data.validation = std::make_shared<Subset>(splits.train, std::vector(all.begin() + kept, all.end()));
     }
     return data;
 }
 
-void write_results(const std::string& out_dir, const ClassificationMetrics& test, const TrainResult& result, const std::string& tested,
-                   const Flags& flags, const std::string& command) {
-    const nlohmann::ordered_json summary{{"correct", test.correct()},
-                                         {"count", test.count()},
-                                         {"accuracy", test.accuracy()},
-                                         {"cross_entropy", test.cross_entropy()},
-                                         {"tested_weights", tested},
-                                         {"epochs", result.history.size()},
+struct RunFiles {
+    explicit RunFiles(const std::string& folder)
+        : best(folder + "/best.h5"), last(folder + "/last.h5"), history(folder + "/history.csv") {}
+    std::string best, last, history;
+};
+
+DType dtype_of(const TrainFlags& values) { return values.dtype == "f64" ? DType::f64 : DType::f32; }
+
+ModelOptions network_options(const TrainFlags& values, const Dataset& images) {
+    ModelOptions options;
+    options.name = values.model;
+    options.variant = values.variant;
+    options.input = images.image_shape();
+    options.classes = images.classes();
+    return options;
+}
+
+LoaderOptions loader_options(const TrainFlags& values, const Data& data, std::uint64_t seed, Device device) {
+    LoaderOptions options;
+    options.batch_size = values.batch_size;
+    options.seed = seed;
+    options.normalization = normalization_by_name(values.normalize, *data.statistics);
+    options.dtype = dtype_of(values);
+    options.device = device;
+    return options;
+}
+
+void add_callbacks(Trainer& trainer, const TrainFlags& values, const RunFiles& files) {
+    if (values.early_stop > 0)
+        trainer.add(std::make_shared<EarlyStopping>(
+            EarlyStoppingOptions{.metric = values.monitor, .patience = values.early_stop}));
+    trainer.add(ModelCheckpoint::best(files.best, values.monitor));
+    trainer.add(
+        std::make_shared<LearningRateSchedule>(parse_schedule(values.schedule, values.learning_rate, values.epochs)));
+    trainer.add(std::make_shared<CsvHistory>(files.history));
+    trainer.add(std::make_shared<ProgressBar>());
+}
+
+void write_results(const std::string& out_dir, const ClassificationMetrics& test, const TrainResult& result,
+                   const std::string& tested, const Flags& flags, const std::string& command) {
+    const nlohmann::ordered_json summary{{"correct", test.correct()},        {"count", test.count()},
+                                         {"accuracy", test.accuracy()},      {"cross_entropy", test.cross_entropy()},
+                                         {"tested_weights", tested},         {"epochs", result.history.size()},
                                          {"stop_reason", result.stop_reason}};
     write_file_atomically(out_dir + "/summary.json", summary.dump(2) + "\n");
     plot_learning_curves(out_dir, {read_history(out_dir + "/history.csv", "run")});
 
     Report report("bitloom: training run");
-    report.paragraph(cat("Test set, ", tested, " weights: ", test.correct(), " of ", test.count(), " correct (", fixed(100 * test.accuracy(), 2),
-                         " %), cross-entropy ", fixed(test.cross_entropy(), 6), "."));
+    report.paragraph(cat("Test set, ", tested, " weights: ", test.correct(), " of ", test.count(), " correct (",
+                         fixed(100 * test.accuracy(), 2), " %), cross-entropy ", fixed(test.cross_entropy(), 6), "."));
     ReportTable table;
     table.header = {"class", "images", "recall", "precision"};
     std::vector<std::int64_t> confusion;
@@ -142,41 +186,37 @@ int run(int argc, char** argv) {
     add_common_flags(flags, common);
     add_data_flags(flags, source);
     add_train_flags(flags, values);
-    flags.example("--model lenet5 --dataset mnist --data-dir data --optimizer adam --lr 1e-3 --epochs 3 --out-dir runs/lenet5", "LeNet-5 on MNIST");
-    flags.example("--config configs/resnet20_cifar10_10epochs.json --data-dir data --out-dir runs/resnet20", "a recipe from a file");
+    flags.example(
+        "--model lenet5 --dataset mnist --data-dir data --optimizer adam --lr 1e-3 --epochs 3 --out-dir runs/lenet5",
+        "LeNet-5 on MNIST");
+    flags.example("--config configs/resnet20_cifar10_10epochs.json --data-dir data --out-dir runs/resnet20",
+                  "a recipe from a file");
     flags.example("--resume --out-dir runs/resnet20", "continues it after an interruption");
     flags.parse(argc, argv);
     if (common.resume && !common.out_dir.empty())
-        resume_flags(flags, common.out_dir, {"resume", "out-dir", "data-dir", "epochs", "max-steps", "early-stop", "test-weights", "checkpoint-every-steps"});
+        resume_flags(flags, common.out_dir,
+                     {"resume", "out-dir", "data-dir", "epochs", "max-steps", "early-stop", "test-weights",
+                      "checkpoint-every-steps"});
     const Device device = open_device(common.device);
     check_usage(values, common, device);
     set_threads(static_cast<int>(common.threads));
+    common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits
     make_folder(common.out_dir);
-    const std::string best = common.out_dir + "/best.h5", last = common.out_dir + "/last.h5", history = common.out_dir + "/history.csv";
+    const RunFiles files(common.out_dir);
     if (!common.resume)
-        for (const std::string& old : {best, last, history}) std::filesystem::remove(old);
+        for (const std::string& old : {files.best, files.last, files.history}) std::filesystem::remove(old);
 
     const Data data = load_data(source, values);
-    ModelOptions model_options;
-    model_options.name = values.model;
-    model_options.variant = values.variant;
-    model_options.input = data.train->image_shape();
-    model_options.classes = data.train->classes();
+    const ModelOptions model_options = network_options(values, *data.train);
     const auto seed = static_cast<std::uint64_t>(common.seed);
-    const DType dtype = values.dtype == "f64" ? DType::f64 : DType::f32;
     const std::unique_ptr<Module> model = make_model(model_options, seed);
     if (!values.init_weights.empty()) load_weights(*model, values.init_weights);
-    model->to(dtype);
+    model->to(dtype_of(values));
     model->to(device);
-    const std::unique_ptr<Optimizer> optimizer =
-        make_optimizer(values.optimizer, model->named_parameters(), values.learning_rate, values.weight_decay, values.momentum);
+    const std::unique_ptr<Optimizer> optimizer = make_optimizer(
+        values.optimizer, model->named_parameters(), values.learning_rate, values.weight_decay, values.momentum);
 
-    LoaderOptions evaluation_options;
-    evaluation_options.batch_size = values.batch_size;
-    evaluation_options.seed = seed;
-    evaluation_options.normalization = normalization_by_name(values.normalize, *data.statistics);
-    evaluation_options.dtype = dtype;
-    evaluation_options.device = device;
+    const LoaderOptions evaluation_options = loader_options(values, data, seed, device);
     LoaderOptions training_options = evaluation_options;
     training_options.shuffle = Shuffle::full;
     training_options.drop_last = values.drop_last;
@@ -187,20 +227,16 @@ int run(int argc, char** argv) {
     TrainerOptions options;
     options.epochs = values.epochs;
     options.seed = seed;
-    options.checkpoint = last;
+    options.checkpoint = files.last;
     options.checkpoint_every_steps = values.checkpoint_every_steps;
     options.stop = &limit.stop();
     options.model_description = describe(model_options);
     options.configuration = flags.to_json();
     Trainer trainer(*model, *optimizer, cross_entropy_loss(), options);
     trainer.add(limit.callback());
-    if (values.early_stop > 0) trainer.add(std::make_shared<EarlyStopping>(EarlyStoppingOptions{.metric = values.monitor, .patience = values.early_stop}));
-    trainer.add(ModelCheckpoint::best(best, values.monitor));
-    trainer.add(std::make_shared<LearningRateSchedule>(parse_schedule(values.schedule, values.learning_rate, values.epochs)));
-    trainer.add(std::make_shared<CsvHistory>(history));
-    trainer.add(std::make_shared<ProgressBar>());
+    add_callbacks(trainer, values, files);
     write_run_record(common.out_dir, "train", flags, argc, argv, device, thread_count());
-    if (common.resume && std::filesystem::exists(last)) trainer.resume(last);
+    if (common.resume && std::filesystem::exists(files.last)) trainer.resume(files.last);
     const TrainResult result = trainer.fit(training, &validation);
     if (result.interrupted && !limit.reached()) {
         std::cerr << "train: interrupted; continue with --resume --out-dir " << common.out_dir << "\n";
@@ -208,16 +244,17 @@ int run(int argc, char** argv) {
     }
 
     std::string tested = values.test_weights;
-    if (tested == "best" && std::filesystem::exists(best))
-        restore(*model, load_checkpoint(best));
+    if (tested == "best" && std::filesystem::exists(files.best))
+        restore(*model, load_checkpoint(files.best));
     else
         tested = "last";
     Loader testing(data.test, evaluation_options);
     const ClassificationMetrics test = evaluate(*model, testing);
     write_results(common.out_dir, test, result, tested, flags, command_line(argc, argv));
     std::cout << "correct: " << test.correct() << '/' << test.count() << "\ntop1: " << fixed(100 * test.accuracy(), 2)
-              << "\ncross_entropy: " << fixed(test.cross_entropy(), 6) << "\nreport: "
-              << std::filesystem::absolute(common.out_dir).lexically_normal().string() << "/report.html\n";
+              << "\ncross_entropy: " << fixed(test.cross_entropy(), 6)
+              << "\nreport: " << std::filesystem::absolute(common.out_dir).lexically_normal().string()
+              << "/report.html\n";
     return 0;
 }
 

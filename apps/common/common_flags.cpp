@@ -53,8 +53,8 @@ Device open_device(const std::string& name) {
     return device;
 }
 
-void write_run_record(const std::string& folder, const std::string& program, const Flags& flags, int argc, const char* const* argv,
-                      Device device, int threads) {
+void write_run_record(const std::string& folder, const std::string& program, const Flags& flags, int argc,
+                      const char* const* argv, Device device, int threads) {
     write_file_atomically(config_path(folder), flags.to_json() + "\n");
     const Json record{{"program", program},
                       {"version", version},
@@ -73,7 +73,8 @@ void resume_flags(Flags& flags, const std::string& folder, const std::vector<std
     for (const auto& [name, value] : now.items()) {
         if (std::find(changeable.begin(), changeable.end(), name) != changeable.end()) continue;
         if (before.contains(name) && before[name] != value)
-            throw UsageError(cat("--resume: the run in ", folder, " has --", name, "=", before[name].dump(), ", not ", value.dump()));
+            throw UsageError(cat("--resume: the run in ", folder, " has --", name, "=", before[name].dump(), ", not ",
+                                 value.dump()));
     }
 }
 
@@ -81,7 +82,8 @@ std::string command_line(int argc, const char* const* argv) {
     std::string line;
     for (int i = 0; i < argc; ++i) {
         const std::string argument = argv[i];
-        const bool plain = !argument.empty() && argument.find_first_of(" \t\n\"'\\$`*?[]{}()<>|&;#~!") == std::string::npos;
+        const bool plain =
+            !argument.empty() && argument.find_first_of(" \t\n\"'\\$`*?[]{}()<>|&;#~!") == std::string::npos;
         std::string quoted = "'";
         for (const char c : argument) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
         line += (i ? " " : "") + (plain ? argument : quoted + "'");

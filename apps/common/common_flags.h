@@ -29,17 +29,17 @@ struct DataFlags {
 void add_data_flags(Flags& flags, DataFlags& values);
 DatasetOptions dataset_options(const DataFlags& values);
 
-/// Parses --device and makes it ready (the CUDA backend is installed where it is asked for). Throws UsageError for another
-/// name, Error where this build or machine has no such device.
+/// Parses --device and makes it ready (the CUDA backend is installed where it is asked for). Throws UsageError for
+/// another name, Error where this build or machine has no such device.
 Device open_device(const std::string& name);
 
-/// What a run was: `<folder>/config.json` holds all flags (--config reads it back), `<folder>/run.json` program, version,
-/// command line, device and threads. Throws Error.
-void write_run_record(const std::string& folder, const std::string& program, const Flags& flags, int argc, const char* const* argv,
-                      Device device, int threads);
+/// What a run was: `<folder>/config.json` holds all flags (--config reads it back), `<folder>/run.json` program,
+/// version, command line, device and threads. Throws Error.
+void write_run_record(const std::string& folder, const std::string& program, const Flags& flags, int argc,
+                      const char* const* argv, Device device, int threads);
 
-/// Continues the run in `folder`: flags that were not given take the values of its config.json. Throws UsageError where there
-/// is none, or where a flag was given another value than the run has; `changeable` names those that may differ.
+/// Continues the run in `folder`: flags that were not given take the values of its config.json. Throws UsageError where
+/// there is none, or where a flag was given another value than the run has; `changeable` names those that may differ.
 void resume_flags(Flags& flags, const std::string& folder, const std::vector<std::string>& changeable);
 
 /// The command line as a shell would take it.

@@ -38,7 +38,8 @@ void remove_old_files(const std::string& folder) {
         std::filesystem::remove(folder + "/" + name);
 }
 
-void add_callbacks(Trainer& trainer, const FoldSettings& settings, const std::string& folder, ProgressBoard& board, int row) {
+void add_callbacks(Trainer& trainer, const FoldSettings& settings, const std::string& folder, ProgressBoard& board,
+                   int row) {
     EarlyStoppingOptions stopping;
     stopping.metric = "val_loss";
     stopping.patience = 10;
@@ -114,15 +115,16 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, int fold, const 
     const TrainResult result = trainer.fit(training, &validation);
     if (result.interrupted) return std::nullopt;
 
-    const Checkpoint tested = load_checkpoint(folder + (settings.test_last_epoch ? "/weights_best.h5" : "/model_best.h5"));
+    const Checkpoint tested =
+        load_checkpoint(folder + (settings.test_last_epoch ? "/weights_best.h5" : "/model_best.h5"));
     restore(*model, tested);
     Loader testing(std::move(test), loader_options(settings, seed));
     const FoldScore score = score_of(result, fold, settings.test_last_epoch, evaluate(*model, testing));
     save_checkpoint(cat(folder, "/", std::filesystem::path(folder).filename().string(), ".h5"), tested);
     // Written last: its presence says that the fold is finished.
     write_score(scores, score);
-    board.report(row, cat("test_loss ", fixed(score.test_loss, 4), "  test_accuracy ", fixed(score.test_accuracy, 4), " (weights of epoch ",
-                          score.tested_epoch, ")"));
+    board.report(row, cat("test_loss ", fixed(score.test_loss, 4), "  test_acc ", fixed(score.test_accuracy, 4),
+                          " (weights of epoch ", score.tested_epoch, ")"));
     return score;
 }
 

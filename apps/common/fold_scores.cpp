@@ -53,7 +53,9 @@ MeanAndDeviation mean_and_deviation(const std::vector<double>& values) {
     return result;
 }
 
-void write_score(const std::string& path, const FoldScore& score) { write_file_atomically(path, json_of(score).dump(2) + "\n"); }
+void write_score(const std::string& path, const FoldScore& score) {
+    write_file_atomically(path, json_of(score).dump(2) + "\n");
+}
 
 FoldScore read_score(const std::string& path) {
     FoldScore score;
@@ -140,7 +142,8 @@ std::string fold_summary_json(const std::vector<FoldScore>& scores) {
 std::string headline(const std::vector<FoldScore>& scores) {
     const MeanAndDeviation m = mean_and_deviation(column_of(scores, &FoldScore::test_accuracy));
     return cat("test accuracy: ", fixed(100 * m.mean, 2), " ± ", fixed(100 * m.deviation, 2),
-               " % (mean ± population standard deviation over ", scores.size(), scores.size() == 1 ? " fold)" : " folds)");
+               " % (mean ± population standard deviation over ", scores.size(),
+               scores.size() == 1 ? " fold)" : " folds)");
 }
 
 }  // namespace bitloom

@@ -12,13 +12,13 @@ namespace bitloom {
 /// Accuracies are fractions of 1, losses natural-log cross-entropies.
 struct FoldScore {
     int fold = 0;
-    double val_loss = 0, val_accuracy = 0;    ///< of the weights that were tested
+    double val_loss = 0, val_accuracy = 0;  ///< of the weights that were tested
     double test_loss = 0, test_accuracy = 0;
-    std::int64_t epochs = 0;                  ///< run
-    std::int64_t tested_epoch = 0;            ///< whose weights were tested, from 1
-    std::string stop_reason;                  ///< empty where all epochs ran
+    std::int64_t epochs = 0;        ///< run
+    std::int64_t tested_epoch = 0;  ///< whose weights were tested, from 1
+    std::string stop_reason;        ///< empty where all epochs ran
     int classes = 0;
-    std::vector<std::int64_t> confusion;      ///< on the test set, [true class, predicted class]
+    std::vector<std::int64_t> confusion;  ///< on the test set, [true class, predicted class]
 };
 
 /// Mean and population standard deviation (divided by n, as the published figures are).

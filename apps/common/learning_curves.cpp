@@ -23,7 +23,9 @@ constexpr double floor_of_axis = 1e-4;
 
 std::string data_file(const LearningCurve& curve) { return "curve_" + curve.name + ".dat"; }
 
-double value_or_nan(const std::vector<double>& series, std::size_t i) { return i < series.size() ? series[i] : std::nan(""); }
+double value_or_nan(const std::vector<double>& series, std::size_t i) {
+    return i < series.size() ? series[i] : std::nan("");
+}
 
 std::string data_of(const LearningCurve& curve) {
     std::ostringstream out;
@@ -43,8 +45,8 @@ std::string clauses(const std::vector<LearningCurve>& curves, int column, bool l
     int colour = 1;
     for (const LearningCurve& curve : curves) {
         const auto clause = [&](int c, const char* dash, const std::string& title) {
-            out << separator << '\'' << data_file(curve) << "' using 1:(max2($" << c << ")) with linespoints lc " << colour
-                << " dt " << dash << " pt 7 ps 0.4 " << title;
+            out << separator << '\'' << data_file(curve) << "' using 1:(max2($" << c << ")) with linespoints lc "
+                << colour << " dt " << dash << " pt 7 ps 0.4 " << title;
             separator = ", \\\n     ";
         };
         clause(column, "1", legend ? "title '" + curve.name + "'" : "notitle");
@@ -60,7 +62,8 @@ std::string script_of(const std::vector<LearningCurve>& curves) {
     for (const LearningCurve& curve : curves) epochs = std::max(epochs, curve.loss.size());
     std::ostringstream out;
     out << "# Draw again with: gnuplot learning_curves.gp\n"
-        << "set terminal svg size 900,760 dynamic enhanced font 'sans-serif,13' background '#ffffff' name 'learning_curves'\n"
+        << "set terminal svg size 900,760 dynamic enhanced font 'sans-serif,13' background '#ffffff' name "
+           "'learning_curves'\n"
         << "set output 'learning_curves.svg'\n"
         << "set termoption noenhanced\n"
         << "set colorsequence podo\n"
@@ -71,7 +74,8 @@ std::string script_of(const std::vector<LearningCurve>& curves) {
         << "set lmargin 11\nset rmargin 14\nset key outside right top\n"
         << "set multiplot layout 2,1\n"
         << "set ylabel 'loss (cross-entropy)'\n"
-        << clauses(curves, 2, true) << "set ylabel '1 - accuracy'\nset xlabel 'epoch (solid: training, dashed: validation)'\n"
+        << clauses(curves, 2, true)
+        << "set ylabel '1 - accuracy'\nset xlabel 'epoch (solid: training, dashed: validation)'\n"
         << clauses(curves, 3, false) << "unset multiplot\n";
     return out.str();
 }

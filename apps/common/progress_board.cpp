@@ -64,16 +64,18 @@ void BoardProgress::before_epoch(Trainer&) { epoch_began_ = Clock::now(); }
 
 void BoardProgress::after_step(Trainer& trainer) {
     const TrainState& state = trainer.state();
-    board_.show(row_, cat("epoch ", state.epoch + 1, "/", trainer.options().epochs, "  batch ", state.batch, "/", trainer.batches(),
-                          "  loss ", fixed(trainer.running_loss(), 4), "  accuracy ", fixed(trainer.running_accuracy(), 4)));
+    board_.show(row_, cat("epoch ", state.epoch + 1, "/", trainer.options().epochs, "  batch ", state.batch, "/",
+                          trainer.batches(), "  loss ", fixed(trainer.running_loss(), 4), "  acc ",
+                          fixed(trainer.running_accuracy(), 4)));
 }
 
 void BoardProgress::after_epoch(Trainer& trainer) {
     const EpochRecord& record = trainer.record();
-    std::string text = cat("epoch ", record.epoch + 1, "/", trainer.options().epochs, "  loss ", fixed(record.loss, 4), "  accuracy ",
-                           fixed(record.accuracy, 4));
+    std::string text = cat("epoch ", record.epoch + 1, "/", trainer.options().epochs, "  loss ", fixed(record.loss, 4),
+                           "  acc ", fixed(record.accuracy, 4));
     if (trainer.has_validation())
-        text += cat("  val_loss ", fixed(record.validation_loss, 4), "  val_accuracy ", fixed(record.validation_accuracy, 4));
+        text +=
+            cat("  val_loss ", fixed(record.validation_loss, 4), "  val_acc ", fixed(record.validation_accuracy, 4));
     const std::chrono::duration<double> seconds = Clock::now() - epoch_began_;
     board_.report(row_, cat(text, "  lr ", record.learning_rate, "  ", fixed(seconds.count(), 1), " s"));
 }

@@ -5,14 +5,15 @@
 #include <filesystem>
 #include <sstream>
 
-#include "engine/io/atomic_file.h"
 #include "engine/error.h"
+#include "engine/io/atomic_file.h"
 
 namespace bitloom {
 namespace {
 
 constexpr const char* style = R"(
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e21; background: #fff; max-width: 62em; margin: 2em auto; padding: 0 1.5em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e21; background: #fff; }
+body { max-width: 62em; margin: 2em auto; padding: 0 1.5em; }
 h1 { font-size: 1.6em; margin-bottom: .2em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25em .8em; text-align: right; border-bottom: 1px solid #e3e5e8; }
@@ -38,11 +39,20 @@ std::string escape_html(const std::string& text) {
     std::string escaped;
     for (const char c : text) {
         switch (c) {
-            case '&': escaped += "&amp;"; break;
-            case '<': escaped += "&lt;"; break;
-            case '>': escaped += "&gt;"; break;
-            case '"': escaped += "&quot;"; break;
-            default: escaped += c;
+            case '&':
+                escaped += "&amp;";
+                break;
+            case '<':
+                escaped += "&lt;";
+                break;
+            case '>':
+                escaped += "&gt;";
+                break;
+            case '"':
+                escaped += "&quot;";
+                break;
+            default:
+                escaped += c;
         }
     }
     return escaped;

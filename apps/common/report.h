@@ -27,7 +27,8 @@ class Report {
     void settings(const std::string& heading, const std::vector<std::pair<std::string, std::string>>& values);
     /// The SVG file is copied into the page; a missing file leaves a line that says so.
     void figure(const std::string& heading, const std::string& svg_path);
-    /// counts[true class * classes + predicted class]; each row is shaded by its share. Throws Error where the size is off.
+    /// counts[true class * classes + predicted class]; each row is shaded by its share. Throws Error where the size is
+    /// off.
     void confusion(const std::string& heading, const std::vector<std::int64_t>& counts, int classes);
 
     /// Throws Error where the file cannot be written.

@@ -29,7 +29,8 @@ void run_side_by_side(const std::vector<Job>& jobs, int threads) {
     };
     {
         std::vector<std::jthread> workers;
-        for (std::size_t i = 0; i < std::min(jobs.size(), static_cast<std::size_t>(threads)); ++i) workers.emplace_back(work);
+        for (std::size_t i = 0; i < std::min(jobs.size(), static_cast<std::size_t>(threads)); ++i)
+            workers.emplace_back(work);
     }
     for (std::size_t i = 0; i < jobs.size(); ++i)
         if (errors[i]) fail(jobs[i].name, ": ", *errors[i]);

@@ -24,7 +24,8 @@ class StepLimit::Watch final : public Callback {
     const std::atomic<bool>& signalled_;
 };
 
-StepLimit::StepLimit(std::int64_t steps, const std::atomic<bool>& signalled) : watch_(std::make_shared<Watch>(steps, signalled)) {}
+StepLimit::StepLimit(std::int64_t steps, const std::atomic<bool>& signalled)
+    : watch_(std::make_shared<Watch>(steps, signalled)) {}
 StepLimit::~StepLimit() = default;
 std::shared_ptr<Callback> StepLimit::callback() const { return watch_; }
 const std::atomic<bool>& StepLimit::stop() const { return watch_->stop; }

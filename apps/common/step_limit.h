@@ -8,7 +8,8 @@
 
 namespace bitloom {
 
-/// A stop flag for TrainerOptions::stop that is raised after `steps` optimizer steps (0: never), and whenever `signalled` is.
+/// A stop flag for TrainerOptions::stop that is raised after `steps` optimizer steps (0: never), and whenever
+/// `signalled` is.
 class StepLimit {
    public:
     StepLimit(std::int64_t steps, const std::atomic<bool>& signalled);

@@ -86,7 +86,8 @@ TEST(FoldScores, TableAndHeadline) {
     EXPECT_THAT(text[3], HasSubstr("0.9200"));
     EXPECT_THAT(text[4], HasSubstr("0.0200"));
     EXPECT_THAT(headline(scores), HasSubstr("92.00 ± 2.00 %"));
-    EXPECT_THAT(test::lines(fold_csv(scores))[0], HasSubstr("fold,val_loss,val_accuracy,test_loss,test_accuracy,epochs"));
+    EXPECT_THAT(test::lines(fold_csv(scores))[0],
+                HasSubstr("fold,val_loss,val_accuracy,test_loss,test_accuracy,epochs"));
     EXPECT_THAT(fold_summary_json(scores), HasSubstr("\"mean\""));
 }
 
@@ -112,7 +113,8 @@ TEST(History, SmallestValueIgnoresNan) {
 
 TEST(Curves, ScriptDataAndSvg) {
     const TemporaryFolder folder;
-    const std::vector<LearningCurve> curves{{"full_0", {1.2, 0.4}, {0.5, 1.0}, {1.3, 0.6}, {0.4, 0.8}}, {"full_1", {1.1}, {0.6}, {}, {}}};
+    const std::vector<LearningCurve> curves{{"full_0", {1.2, 0.4}, {0.5, 1.0}, {1.3, 0.6}, {0.4, 0.8}},
+                                            {"full_1", {1.1}, {0.6}, {}, {}}};
     const bool drawn = plot_learning_curves(folder.path(), curves);
     EXPECT_THAT(read_file(folder / "curve_full_0.dat"), HasSubstr("2 0.4 0 0.6 0.2"));
     EXPECT_THAT(read_file(folder / "learning_curves.gp"), HasSubstr("curve_full_1.dat"));
@@ -154,7 +156,8 @@ TEST(Report, IsOneEscapedPageWithoutOutsideResources) {
     EXPECT_THAT(html, HasSubstr("<svg viewBox"));
     EXPECT_THAT(html, Not(HasSubstr("<?xml")));
     EXPECT_THAT(html, HasSubstr("gnuplot was not available"));
-    for (const char* outside : {"src=", "href=", "<script", "@import", "url("}) EXPECT_THAT(html, Not(HasSubstr(outside)));
+    for (const char* outside : {"src=", "href=", "<script", "@import", "url("})
+        EXPECT_THAT(html, Not(HasSubstr(outside)));
     EXPECT_THAT(message_of([&] { report.confusion("Confusion", {1, 2, 3}, 2); }), HasSubstr("3 counts"));
 }
 
@@ -177,7 +180,8 @@ TEST(SideBySide, RunsEachJobOnceAndAtMostSoManyAtATime) {
     for (int i = 0; i < 7; ++i) {
         jobs.push_back({"job", [&] {
                             const int now = ++running;
-                            for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {}
+                            for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
+                            }
                             std::this_thread::sleep_for(std::chrono::milliseconds(5));
                             --running;
                             ++done;

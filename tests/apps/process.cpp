@@ -50,8 +50,8 @@ Process::Process(const std::string& program, const std::vector<std::string>& arg
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 1, out_path_.c_str(), O_WRONLY | O_TRUNC, 0);
     posix_spawn_file_actions_addopen(&actions, 2, err_path_.c_str(), O_WRONLY | O_TRUNC, 0);
-    const int error = posix_spawn(&child_, argument_strings[0].c_str(), &actions, nullptr, pointers(argument_strings).data(),
-                                  pointers(environment_strings).data());
+    const int error = posix_spawn(&child_, argument_strings[0].c_str(), &actions, nullptr,
+                                  pointers(argument_strings).data(), pointers(environment_strings).data());
     posix_spawn_file_actions_destroy(&actions);
     require(error == 0, "cannot start ", argument_strings[0], ": ", std::strerror(error));
 }

@@ -17,7 +17,8 @@ struct ProcessResult {
 /// A running program of the build's bin folder; its output goes to files, so that it never blocks on a pipe.
 class Process {
    public:
-    /// Starts `program` (a name in the bin folder) with `arguments`. `environment` ("NAME=value") is added to this process'.
+    /// Starts `program` (a name in the bin folder) with `arguments`. `environment` ("NAME=value") is added to this
+    /// process'.
     Process(const std::string& program, const std::vector<std::string>& arguments,
             const std::vector<std::string>& environment = {});
     ~Process();

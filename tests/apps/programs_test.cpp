@@ -21,15 +21,17 @@ using ::testing::Not;
 using Json = nlohmann::json;
 
 std::vector<std::string> tiny_kfold(const std::string& out_dir, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments{"--dataset=digits", "--train-size=400", "--test-size=100", "--folds=2",  "--epochs=2",
-                                       "--batchsize=50",   "--threads=1",      "--jobs=2",        "--out-dir=" + out_dir};
+    std::vector<std::string> arguments{"--dataset=digits", "--train-size=400", "--test-size=100",
+                                       "--folds=2",        "--epochs=2",       "--batchsize=50",
+                                       "--threads=1",      "--jobs=2",         "--out-dir=" + out_dir};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
 }
 
 std::vector<std::string> tiny_train(const std::string& out_dir, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments{"--dataset=digits-grey", "--model=lenet5", "--train-size=200", "--test-size=100", "--epochs=1",
-                                       "--optimizer=adam",      "--lr=1e-3",      "--threads=1",      "--out-dir=" + out_dir};
+    std::vector<std::string> arguments{
+        "--dataset=digits-grey", "--model=lenet5", "--train-size=200", "--test-size=100",     "--epochs=1",
+        "--optimizer=adam",      "--lr=1e-3",      "--threads=1",      "--out-dir=" + out_dir};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
 }
@@ -48,7 +50,8 @@ TEST(Programs, ExplainThemselves) {
         const ProcessResult result = run(program, {"--help"});
         EXPECT_EQ(result.status, 0) << program;
         EXPECT_EQ(result.err, "");
-        for (const char* flag : {"--seed", "--threads", "--device", "--dataset", "--data-dir", "--flagfile", "--config", "Usage: "})
+        for (const char* flag :
+             {"--seed", "--threads", "--device", "--dataset", "--data-dir", "--flagfile", "--config", "Usage: "})
             EXPECT_THAT(result.out, HasSubstr(flag)) << program;
     }
     EXPECT_THAT(run("svhn_kfold", {"-h"}).out, HasSubstr("--KerasModel"));
@@ -79,7 +82,8 @@ TEST(Programs, NameMissingAndBrokenDataWithStatus1) {
     expect_refusal(run("train", tiny_train(folder / "run", {"--dataset=mnist", "--data-dir=" + data})), 1, data);
     expect_refusal(run("svhn_kfold", tiny_kfold(folder / "run", {"--dataset=svhn", "--data-dir=" + data})), 1, data);
     std::filesystem::create_directory(data);
-    for (const char* name : {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"})
+    for (const char* name :
+         {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"})
         write_file_atomically(data + "/" + name, std::string("\0\0\x08\x03\0\0\xea\x60", 8));
     expect_refusal(run("train", tiny_train(folder / "run", {"--dataset=mnist", "--data-dir=" + data})), 1, data);
 }
@@ -101,7 +105,8 @@ TEST(Kfold, LeavesWhatTheSpecificationNames) {
     EXPECT_THAT(result.out, HasSubstr(folder / "report.html"));
     for (const std::string fold : {"full_0", "full_1"}) {
         const std::string tested = fold + ".h5";
-        for (const std::string& name : {std::string("model_best.h5"), std::string("weights_best.h5"), std::string("last.h5"), tested})
+        for (const std::string& name :
+             {std::string("model_best.h5"), std::string("weights_best.h5"), std::string("last.h5"), tested})
             EXPECT_TRUE(std::filesystem::exists(folder / (fold + "/" + name))) << fold << '/' << name;
         const std::vector<std::string> history = lines(read_file(folder / (fold + "/history_dict.csv")));
         ASSERT_EQ(history.size(), 3u);
@@ -117,8 +122,8 @@ TEST(Kfold, LeavesWhatTheSpecificationNames) {
     EXPECT_EQ(Json::parse(read_file(folder / "run.json")).at("threads"), 1);
     EXPECT_THAT(read_file(folder / "report.html"), HasSubstr("Confusion on the test set"));
     // The tested weights are those that evaluate finds in the file, with the normalisation that the file names.
-    const ProcessResult evaluated = run("evaluate", {"--weights=" + (folder / "full_0/full_0.h5"), "--dataset=digits", "--train-size=400",
-                                                     "--test-size=100", "--json"});
+    const ProcessResult evaluated = run("evaluate", {"--weights=" + (folder / "full_0/full_0.h5"), "--dataset=digits",
+                                                     "--train-size=400", "--test-size=100", "--json"});
     ASSERT_EQ(evaluated.status, 0) << evaluated.err;
     EXPECT_NEAR(Json::parse(evaluated.out).at("correct").get<double>() / 100, first, 1e-12);
 }
@@ -141,12 +146,16 @@ TEST(Kfold, ResumingSkipsFinishedFoldsAndKeepsTheSettings) {
     EXPECT_THAT(rest.err, Not(HasSubstr("full_0: epoch")));
     EXPECT_THAT(rest.err, HasSubstr("full_1: epoch 2/2"));
     EXPECT_EQ(read_file(folder / "full_0/last.h5"), untouched);
-    expect_refusal(run("svhn_kfold", {"--resume", "--batchsize=64", "--out-dir=" + folder.path()}), 2, "--batchsize=50, not 64");
+    expect_refusal(run("svhn_kfold", {"--resume", "--batchsize=64", "--out-dir=" + folder.path()}), 2,
+                   "--batchsize=50, not 64");
 }
 
 TEST(Kfold, ReferenceLastEpochTestsTheLastWeights) {
     const TemporaryFolder folder;
-    ASSERT_EQ(run("svhn_kfold", tiny_kfold(folder.path(), {"--single", "--reference-last-epoch", "--epochs=3", "--lr=0.5"})).status, 0);
+    ASSERT_EQ(
+        run("svhn_kfold", tiny_kfold(folder.path(), {"--single", "--reference-last-epoch", "--epochs=3", "--lr=0.5"}))
+            .status,
+        0);
     EXPECT_EQ(Json::parse(read_file(folder / "full_0/scores.json")).at("tested_epoch"), 3);
 }
 
@@ -154,13 +163,15 @@ TEST(Kfold, StartsFromASavedModel) {
     const TemporaryFolder folder;
     ASSERT_EQ(run("svhn_kfold", tiny_kfold(folder.path(), {"--single"})).status, 0);
     const ProcessResult again =
-        run("svhn_kfold", tiny_kfold(folder.path(), {"--single", "--loadModel", "--lmodel=full_0", "--lr=0", "--epochs=1"}));
+        run("svhn_kfold",
+            tiny_kfold(folder.path(), {"--single", "--loadModel", "--lmodel=full_0", "--lr=0", "--epochs=1"}));
     ASSERT_EQ(again.status, 0) << again.err;
     EXPECT_TRUE(std::filesystem::exists(folder / "full_0_0/model_best.h5"));
     expect_refusal(run("svhn_kfold", tiny_kfold(folder.path(), {"--loadModel", "--lmodel=none"})), 1, "none");
-    expect_refusal(run("svhn_kfold", tiny_kfold(folder.path(), {"--loadModel", "--lmodel=full_0", "--Filters=8", "--Kernel=3", "--Strides=1",
-                                                                "--Pooling=2", "--single"})),
-                   1, "conv_0.weight");
+    expect_refusal(
+        run("svhn_kfold", tiny_kfold(folder.path(), {"--loadModel", "--lmodel=full_0", "--Filters=8", "--Kernel=3",
+                                                     "--Strides=1", "--Pooling=2", "--single"})),
+        1, "conv_0.weight");
 }
 
 TEST(Train, LeavesHistoryReportAndWeightsThatEvaluateReads) {
@@ -173,8 +184,8 @@ TEST(Train, LeavesHistoryReportAndWeightsThatEvaluateReads) {
     EXPECT_EQ(lines(read_file(folder / "history.csv")).size(), 3u);
     EXPECT_THAT(read_file(folder / "report.html"), HasSubstr("Classes of the test set"));
     EXPECT_TRUE(std::filesystem::exists(folder / "best.h5"));
-    const ProcessResult evaluated =
-        run("evaluate", {"--weights=" + (folder / "last.h5"), "--dataset=digits-grey", "--train-size=200", "--test-size=100"});
+    const ProcessResult evaluated = run("evaluate", {"--weights=" + (folder / "last.h5"), "--dataset=digits-grey",
+                                                     "--train-size=200", "--test-size=100"});
     ASSERT_EQ(evaluated.status, 0) << evaluated.err;
     EXPECT_EQ(lines(evaluated.out)[0], said[0]);
     EXPECT_EQ(lines(evaluated.out)[2], said[2]);
@@ -188,8 +199,12 @@ TEST(Train, ReadsItsOwnRecordAndTheShippedConfigurations) {
     // Each shipped file is accepted up to the data, which the named folder does not hold.
     const std::string configs = std::string(BITLOOM_SOURCE_DIR) + "/configs/", none = folder / "none";
     for (const char* name : {"mnist_mlp_gpfq", "mnist_mlp_best", "resnet20_cifar10_10epochs"})
-        expect_refusal(run("train", {"--config=" + configs + name + ".json", "--data-dir=" + none, "--out-dir=" + (folder / "c")}), 1, none);
-    expect_refusal(run("svhn_kfold", {"--flagfile=" + configs + "svhn_cnn.cfg", "--data-dir=" + none, "--out-dir=" + (folder / "c")}), 1, none);
+        expect_refusal(
+            run("train", {"--config=" + configs + name + ".json", "--data-dir=" + none, "--out-dir=" + (folder / "c")}),
+            1, none);
+    expect_refusal(run("svhn_kfold",
+                       {"--flagfile=" + configs + "svhn_cnn.cfg", "--data-dir=" + none, "--out-dir=" + (folder / "c")}),
+                   1, none);
     for (const char* flag : {"--flagfile=", "--config="}) {
         const std::string name = flag == std::string("--config=") ? "svhn_digits.json" : "demo.cfg";
         const std::vector<std::string> small = tiny_kfold(folder / "d", {"--single", "--epochs=1"});
@@ -199,17 +214,29 @@ TEST(Train, ReadsItsOwnRecordAndTheShippedConfigurations) {
     }
 }
 
+TEST(Train, RecordsTheNumberOfThreadsThatItChose) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("train", tiny_train(folder.path(), {"--threads=0"})).status, 0);
+    const int threads = Json::parse(read_file(folder / "config.json")).at("threads");
+    EXPECT_GE(threads, 1);
+    expect_refusal(run("train", {"--resume", "--threads=" + std::to_string(threads + 1), "--out-dir=" + folder.path()}),
+                   2, "--threads");
+}
+
 TEST(Train, RefusesTheWeightsOfAnotherModel) {
     const TemporaryFolder folder;
     ASSERT_EQ(run("train", tiny_train(folder / "a")).status, 0);
-    expect_refusal(run("train", tiny_train(folder / "b", {"--model=mnist_mlp", "--init-weights=" + (folder / "a/last.h5")})), 1, "a/last.h5");
+    expect_refusal(
+        run("train", tiny_train(folder / "b", {"--model=mnist_mlp", "--init-weights=" + (folder / "a/last.h5")})), 1,
+        "a/last.h5");
     std::filesystem::resize_file(folder / "a/last.h5", std::filesystem::file_size(folder / "a/last.h5") / 2);
     expect_refusal(run("train", {"--resume", "--out-dir=" + (folder / "a")}), 1, "a/last.h5");
 }
 
 TEST(Train, StepLimitEndsWithinTheEpoch) {
     const TemporaryFolder folder;
-    const ProcessResult result = run("train", tiny_train(folder.path(), {"--batch-size=10", "--max-steps=7", "--epochs=3"}));
+    const ProcessResult result =
+        run("train", tiny_train(folder.path(), {"--batch-size=10", "--max-steps=7", "--epochs=3"}));
     ASSERT_EQ(result.status, 0) << result.err;
     EXPECT_EQ(Json::parse(read_file(folder / "summary.json")).at("epochs"), 0);
     // Seven steps and then the rest are the whole run.
@@ -226,7 +253,9 @@ TEST(Train, ReferenceDeviceComputesInDouble) {
     in_double.insert(in_double.end(), {"--device=reference", "--dtype=f64"});
     ASSERT_EQ(run("train", tiny_train(folder / "double", in_double)).status, 0);
     ASSERT_EQ(run("train", tiny_train(folder / "fast", few)).status, 0);
-    const auto loss = [&](const std::string& name) { return std::stod(lines(read_file(folder / (name + "/history.csv")))[1]); };
+    const auto loss = [&](const std::string& name) {
+        return std::stod(lines(read_file(folder / (name + "/history.csv")))[1]);
+    };
     EXPECT_NEAR(loss("double"), loss("fast"), 1e-4);
     EXPECT_NE(loss("double"), loss("fast"));
 }

@@ -24,7 +24,8 @@ using test::run;
 using test::TemporaryFolder;
 using Clock = std::chrono::steady_clock;
 
-void expect_equal_tensors(const std::vector<std::pair<std::string, Tensor>>& a, const std::vector<std::pair<std::string, Tensor>>& b) {
+void expect_equal_tensors(const std::vector<std::pair<std::string, Tensor>>& a,
+                          const std::vector<std::pair<std::string, Tensor>>& b) {
     ASSERT_EQ(a.size(), b.size());
     for (std::size_t i = 0; i < a.size(); ++i) {
         ASSERT_EQ(a[i].first, b[i].first);
@@ -61,10 +62,10 @@ void wait_for_change(Process& process, const std::string& path, std::filesystem:
     }
 }
 
-/// Starts a program again and again, each time killed at a random moment after it has made progress; then lets it finish.
-/// Returns how many times it was killed before its end.
-int run_with_kills(const std::string& program, std::vector<std::string> arguments, const std::string& checkpoint, int kills,
-                   double longest_ms, std::uint64_t seed, ProcessResult& last) {
+/// Starts a program again and again, each time killed at a random moment after it has made progress; then lets it
+/// finish. Returns how many times it was killed before its end.
+int run_with_kills(const std::string& program, std::vector<std::string> arguments, const std::string& checkpoint,
+                   int kills, double longest_ms, std::uint64_t seed, ProcessResult& last) {
     Rng rng(seed, "kills");
     int killed = 0;
     for (int i = 0; i < kills; ++i) {
@@ -86,9 +87,18 @@ constexpr int kills = 5;
 TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
     const TemporaryFolder folder;
     const auto arguments = [&](const std::string& name) {
-        return std::vector<std::string>{"--dataset=digits",        "--model=svhn_cnn",   "--train-size=1200", "--test-size=200",
-                                        "--epochs=8",              "--batch-size=32",    "--optimizer=sgd",   "--lr=0.05",
-                                        "--augment=crop2,shift0.1", "--schedule=cosine", "--threads=1",       "--checkpoint-every-steps=7",
+        return std::vector<std::string>{"--dataset=digits",
+                                        "--model=svhn_cnn",
+                                        "--train-size=1200",
+                                        "--test-size=200",
+                                        "--epochs=8",
+                                        "--batch-size=32",
+                                        "--optimizer=sgd",
+                                        "--lr=0.05",
+                                        "--augment=crop2,shift0.1",
+                                        "--schedule=cosine",
+                                        "--threads=1",
+                                        "--checkpoint-every-steps=7",
                                         "--out-dir=" + (folder / name)};
     };
     const Clock::time_point begin = Clock::now();
@@ -97,7 +107,8 @@ TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
     const double milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 
     ProcessResult last;
-    const int killed = run_with_kills("train", arguments("killed"), folder / "killed/last.h5", kills, milliseconds / (3 * kills), 7, last);
+    const int killed = run_with_kills("train", arguments("killed"), folder / "killed/last.h5", kills,
+                                      milliseconds / (3 * kills), 7, last);
     ASSERT_EQ(last.status, 0) << last.err;
     EXPECT_GE(killed, 3) << "too few of the kills came before the end to show anything";
     expect_equal_checkpoints(folder / "whole/last.h5", folder / "killed/last.h5");
@@ -109,9 +120,16 @@ TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
 TEST(Resume, KfoldKilledAtRandomMomentsEndsInTheSameBits) {
     const TemporaryFolder folder;
     const auto arguments = [&](const std::string& name) {
-        return std::vector<std::string>{"--dataset=digits", "--train-size=1200", "--test-size=200", "--folds=2",
-                                        "--epochs=6",       "--batchsize=32",    "--threads=1",     "--jobs=2",
-                                        "--checkpoint-every-steps=5", "--out-dir=" + (folder / name)};
+        return std::vector<std::string>{"--dataset=digits",
+                                        "--train-size=1200",
+                                        "--test-size=200",
+                                        "--folds=2",
+                                        "--epochs=6",
+                                        "--batchsize=32",
+                                        "--threads=1",
+                                        "--jobs=2",
+                                        "--checkpoint-every-steps=5",
+                                        "--out-dir=" + (folder / name)};
     };
     const Clock::time_point begin = Clock::now();
     const ProcessResult whole = run("svhn_kfold", arguments("whole"));
@@ -119,13 +137,16 @@ TEST(Resume, KfoldKilledAtRandomMomentsEndsInTheSameBits) {
     const double milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 
     ProcessResult last;
-    const int killed = run_with_kills("svhn_kfold", arguments("killed"), folder / "killed/full_0/last.h5", kills, milliseconds / (3 * kills), 11, last);
+    const int killed = run_with_kills("svhn_kfold", arguments("killed"), folder / "killed/full_0/last.h5", kills,
+                                      milliseconds / (3 * kills), 11, last);
     ASSERT_EQ(last.status, 0) << last.err;
     EXPECT_GE(killed, 3) << "too few of the kills came before the end to show anything";
     for (const std::string fold : {"full_0", "full_1"}) {
         expect_equal_checkpoints(folder / ("whole/" + fold + "/last.h5"), folder / ("killed/" + fold + "/last.h5"));
-        EXPECT_EQ(read_file(folder / ("whole/" + fold + "/history_dict.csv")), read_file(folder / ("killed/" + fold + "/history_dict.csv")));
-        EXPECT_EQ(read_file(folder / ("whole/" + fold + "/scores.json")), read_file(folder / ("killed/" + fold + "/scores.json")));
+        EXPECT_EQ(read_file(folder / ("whole/" + fold + "/history_dict.csv")),
+                  read_file(folder / ("killed/" + fold + "/history_dict.csv")));
+        EXPECT_EQ(read_file(folder / ("whole/" + fold + "/scores.json")),
+                  read_file(folder / ("killed/" + fold + "/scores.json")));
     }
     EXPECT_EQ(read_file(folder / "whole/summary.json"), read_file(folder / "killed/summary.json"));
 }
@@ -133,8 +154,9 @@ TEST(Resume, KfoldKilledAtRandomMomentsEndsInTheSameBits) {
 TEST(Resume, InterruptSavesAndEndsWithStatus130) {
     const TemporaryFolder folder;
     const std::string out = folder / "run", checkpoint = out + "/full_0/last.h5";
-    const std::vector<std::string> arguments{"--dataset=digits", "--train-size=1000", "--test-size=200", "--folds=2",    "--single", "--epochs=500",
-                                             "--batchsize=32",   "--threads=1",       "--lr=1e-6",       "--out-dir=" + out};
+    const std::vector<std::string> arguments{"--dataset=digits", "--train-size=1000", "--test-size=200", "--folds=2",
+                                             "--single",         "--epochs=500",      "--batchsize=32",  "--threads=1",
+                                             "--lr=1e-6",        "--out-dir=" + out};
     Process process("svhn_kfold", arguments);
     wait_for_change(process, checkpoint, std::filesystem::file_time_type::min());
     process.kill(SIGINT);
@@ -147,7 +169,8 @@ TEST(Resume, InterruptSavesAndEndsWithStatus130) {
     EXPECT_GT(steps, 0);
     // Two epochs more than the interrupted ones would be many: as long as it goes on from there, ends and counts on.
     const std::int64_t epochs = load_checkpoint(checkpoint).integers.at("trainer.epoch") + 1;
-    const ProcessResult rest = run("svhn_kfold", {"--resume", "--out-dir=" + out, "--epochs=" + std::to_string(epochs)});
+    const ProcessResult rest =
+        run("svhn_kfold", {"--resume", "--out-dir=" + out, "--epochs=" + std::to_string(epochs)});
     ASSERT_EQ(rest.status, 0) << rest.err;
     EXPECT_GT(load_checkpoint(checkpoint).integers.at("trainer.step"), steps);
     EXPECT_EQ(lines(read_file(out + "/full_0/history_dict.csv")).size(), static_cast<std::size_t>(epochs) + 1);
