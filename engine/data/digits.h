@@ -2,7 +2,7 @@
 // `digits`: a procedural data set of house-number-like digits. Vector skeletons in three type faces a digit, bent,
 // slanted, rotated and seen in perspective, drawn as strokes in two colours over a shaded and noisy background, with
 // the neighbours of the number cut off at the borders. The middle digit is the label. Ink may be darker or lighter than
-// its ground, so a linear classifier of the pixels stays near 20 %, while the SVHN network (14,222 parameters) reaches
+// its ground, so a linear classifier of the pixels stays below 20 %, while the SVHN network (14,222 parameters) reaches
 // 95 to 96 % after 10 epochs at batch 1024 (measured with PyTorch, Adam 3e-3).
 
 #include <cstdint>
@@ -23,8 +23,7 @@ struct DigitsOptions {
 };
 
 /// Image i depends on (seed, split, i) alone: splits never share an image, a smaller set is the beginning of a larger
-/// one, and the number of threads changes nothing. (Another processor's float instructions may move a pixel by a grey
-/// level.) Labels are drawn uniformly. Throws Error where size < 1.
+/// one, and the number of threads changes nothing. Labels are drawn uniformly. Throws Error where size < 1.
 std::shared_ptr<MemoryDataset> generate_digits(const DigitsOptions& options);
 
 }  // namespace bitloom

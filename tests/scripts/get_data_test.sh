@@ -2,6 +2,10 @@
 # Tests scripts/get_data.sh against local files and, where python3 is installed, a local web server. Prints what failed.
 set -uo pipefail
 
+if ! command -v curl >/dev/null && ! command -v wget >/dev/null; then
+    echo "skipped: neither curl nor wget is installed"
+    exit 77
+fi
 script=$(cd "$(dirname "$0")/../../scripts" && pwd)/get_data.sh
 work=$(mktemp -d)
 server=
