@@ -10,6 +10,7 @@
 #include "engine/data/loader.h"
 #include "engine/error.h"
 #include "engine/io/checkpoint.h"
+#include "engine/io/npz.h"
 #include "engine/random.h"
 #include "engine/threads.h"
 #include "engine/train/callbacks.h"
@@ -34,7 +35,8 @@ LoaderOptions loader_options(const FoldSettings& settings, std::uint64_t seed) {
 
 // What an earlier run left must not be taken for this one's when it is resumed.
 void remove_old_files(const std::string& folder) {
-    for (const char* name : {"last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.json"})
+    for (const char* name :
+         {"last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.npz", "scores.json"})
         std::filesystem::remove(folder + "/" + name);
 }
 
@@ -121,6 +123,7 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, int fold, const 
     Loader testing(std::move(test), loader_options(settings, seed));
     const FoldScore score = score_of(result, fold, settings.test_last_epoch, evaluate(*model, testing));
     save_checkpoint(cat(folder, "/", std::filesystem::path(folder).filename().string(), ".h5"), tested);
+    write_npz(folder + "/scores.npz", {{"arr_0", {score.test_loss, score.test_accuracy}}});
     // Written last: its presence says that the fold is finished.
     write_score(scores, score);
     board.report(row, cat("test_loss ", fixed(score.test_loss, 4), "  test_acc ", fixed(score.test_accuracy, 4),

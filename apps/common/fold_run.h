@@ -37,8 +37,9 @@ struct FoldSettings {
 
 /// Cross-entropy on the logits, Adam; callbacks in the published order: early stopping (patience 10), model_best.h5
 /// (smallest val_loss), weights_best.h5 (every epoch, despite its name), learning rate times 0.1 on a plateau;
-/// history_dict.csv. Then the test set, scores.json, and `<folder name>.h5` with the tested weights. Continues from
-/// last.h5 with `resume`. Nothing where the run was stopped: last.h5 then holds all of it. Throws Error.
+/// history_dict.csv. Then the test set, scores.npz (loss and accuracy, as published), scores.json, and `<folder
+/// name>.h5` with the tested weights. Continues from last.h5 with `resume`. Nothing where the run was stopped: last.h5
+/// then holds all of it. Throws Error.
 std::optional<FoldScore> run_fold(const FoldSettings& settings, int fold, const std::string& folder, const Fold& data,
                                   std::shared_ptr<const Dataset> test, ProgressBoard& board, int row);
 

@@ -157,6 +157,7 @@ TEST(Kfold, ReferenceLastEpochTestsTheLastWeights) {
             .status,
         0);
     EXPECT_EQ(Json::parse(read_file(folder / "full_0/scores.json")).at("tested_epoch"), 3);
+    EXPECT_TRUE(std::filesystem::exists(folder / "full_0/scores.npz"));
 }
 
 TEST(Kfold, StartsFromASavedModel) {
