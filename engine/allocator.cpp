@@ -43,11 +43,12 @@ void* CachingAllocator::allocate(std::size_t bytes) {
     std::lock_guard lock(mutex_);
     ++stats_.requests;
     void* pointer = nullptr;
-    auto& blocks = free_[size];
-    if (!blocks.empty()) {
-        pointer = blocks.back();
-        blocks.pop_back();
+    Blocks& blocks = by_size_[size];
+    if (!blocks.free.empty()) {
+        pointer = blocks.free.back();
+        blocks.free.pop_back();
     } else {
+        if (blocks.free.capacity() <= blocks.held) blocks.free.reserve(2 * blocks.held + 1);
         pointer = source_.allocate(size);
         if (!pointer) {
             trim_locked();
@@ -55,6 +56,7 @@ void* CachingAllocator::allocate(std::size_t bytes) {
         }
         if (!pointer)
             fail("out of memory on ", label_, ": asked for ", bytes, " bytes with ", stats_.bytes_in_use, " in use");
+        ++blocks.held;
         ++stats_.system_allocations;
         stats_.bytes_reserved += size;
     }
@@ -66,7 +68,7 @@ void* CachingAllocator::allocate(std::size_t bytes) {
 void CachingAllocator::release(void* pointer, std::size_t bytes) {
     const std::size_t size = size_class(bytes);
     std::lock_guard lock(mutex_);
-    free_[size].push_back(pointer);
+    by_size_[size].free.push_back(pointer);
     stats_.bytes_in_use -= size;
 }
 
@@ -76,10 +78,11 @@ void CachingAllocator::trim() {
 }
 
 void CachingAllocator::trim_locked() {
-    for (auto& [size, blocks] : free_) {
-        for (void* block : blocks) source_.release(block);
-        stats_.bytes_reserved -= size * blocks.size();
-        blocks.clear();
+    for (auto& [size, blocks] : by_size_) {
+        for (void* block : blocks.free) source_.release(block);
+        stats_.bytes_reserved -= size * blocks.free.size();
+        blocks.held -= blocks.free.size();
+        blocks.free.clear();
     }
 }
 

@@ -48,7 +48,12 @@ class CachingAllocator {
     MemorySource& source_;
     std::string label_;
     mutable std::mutex mutex_;
-    std::unordered_map<std::size_t, std::vector<void*>> free_;
+    /// The blocks of one size. `free` has room for all of them, so that giving one back allocates nothing.
+    struct Blocks {
+        std::vector<void*> free;
+        std::size_t held = 0;  // from the system, used or free
+    };
+    std::unordered_map<std::size_t, Blocks> by_size_;
     AllocatorStats stats_;
 };
 

@@ -26,7 +26,11 @@ class StoragePool {
    public:
     Storage* take() {
         std::lock_guard lock(mutex_);
-        if (free_.empty()) return new Storage;
+        if (free_.empty()) {
+            if (free_.capacity() <= made_) free_.reserve(2 * made_ + 1);
+            ++made_;
+            return new Storage;
+        }
         Storage* s = free_.back();
         free_.pop_back();
         return s;
@@ -38,7 +42,8 @@ class StoragePool {
 
    private:
     std::mutex mutex_;
-    std::vector<Storage*> free_;
+    std::vector<Storage*> free_;  // has room for all that were made, so that giving one back allocates nothing
+    std::size_t made_ = 0;
 };
 
 StoragePool& storage_pool() {

@@ -20,6 +20,14 @@ struct Scratch {
     std::vector<float> image, spare;
 };
 
+/// The tensors of a batch that was consumed come back to the ring; what nobody else holds is filled again, so that the
+/// number of blocks does not depend on how far the workers are ahead.
+void reuse_or_allocate(Tensor& tensor, const Shape& shape, DType dtype, Device device) {
+    if (tensor.unique() && tensor.shape() == shape && tensor.dtype() == dtype && tensor.device() == device) return;
+    tensor = Tensor();
+    tensor = Tensor::empty(shape, dtype, device);
+}
+
 /// One place of the ring; batch b lies in slot b % slots.
 struct Slot {
     Batch batch;
@@ -82,8 +90,8 @@ void Loader::State::assemble(std::int64_t number, Batch& batch, Scratch& scratch
     const std::int64_t pixels = image_shape.numel();
     batch.indices.assign(order.begin() + first, order.begin() + last);
     const Device host = options.device.is_host() ? options.device : cpu_device;
-    batch.images = Tensor::empty(shape, options.dtype, host);
-    batch.labels = Tensor::empty({last - first}, DType::i32, host);
+    reuse_or_allocate(batch.images, shape, options.dtype, host);
+    reuse_or_allocate(batch.labels, {last - first}, DType::i32, host);
     std::int32_t* labels = batch.labels.write<std::int32_t>();
     for (std::int64_t i = 0; i < last - first; ++i)
         labels[i] = dataset->label(batch.indices[static_cast<std::size_t>(i)]);
@@ -222,10 +230,7 @@ bool Loader::next(Batch& batch) {
         Slot& slot = s.slots[static_cast<std::size_t>(s.consumed) % s.slots.size()];
         s.done.wait(lock, [&] { return slot.ready; });
         if (slot.error) std::rethrow_exception(slot.error);
-        // The caller's old tensors go back to the allocator; its index list is refilled in the slot.
-        std::swap(batch.indices, slot.batch.indices);
-        batch.images = std::move(slot.batch.images);
-        batch.labels = std::move(slot.batch.labels);
+        std::swap(batch, slot.batch);  // the slot refills what the caller is done with
         slot.ready = false;
         ++s.consumed;
         lock.unlock();

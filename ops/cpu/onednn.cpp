@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <atomic>
 #include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <span>
@@ -68,6 +69,7 @@ void execute(const dnnl::primitive& primitive, std::span<const dnnl_exec_arg_t> 
 Tensor bytes(std::size_t n) { return Tensor::empty({static_cast<std::int64_t>(n)}, DType::u8); }
 
 thread_local std::uint64_t weight_reorders = 0;
+std::atomic<std::uint64_t> plans_created{0};
 
 /// Reordered copies of the weights that met one primitive, by (id, address, version) of the weight.
 class WeightCopies {
@@ -373,6 +375,7 @@ Plan& plan_of(const Key& key) {
             build_matrix_product(*plan, key);
             break;
     }
+    plans_created.fetch_add(1, std::memory_order_relaxed);
     return *all.emplace(key, std::move(plan)).first->second;
 }
 
@@ -438,6 +441,8 @@ void matrix_product(const MatrixProduct& p, const float* a, const float* b, cons
 std::string convolution_implementation(ConvolutionPass pass, const Conv2dGeometry& g, bool with_bias) {
     return guarded("conv2d", [&] { return plan_of(key_of(pass, g, with_bias)).implementation; });
 }
+
+std::uint64_t primitives_created() { return plans_created.load(std::memory_order_relaxed); }
 
 CacheStats cache_stats() {
     CacheStats stats{.primitives = plans().size(), .weight_bytes = 0, .weight_reorders = weight_reorders};

@@ -36,5 +36,7 @@ struct CacheStats {
     std::uint64_t weight_reorders = 0;  ///< ever done by this thread
 };
 CacheStats cache_stats();
+/// Primitives ever made by all threads; constant in a steady state.
+std::uint64_t primitives_created();
 
 }  // namespace bitloom::ops::cpu::onednn
