@@ -57,8 +57,8 @@ class Loader {
     /// Begins epoch `epoch` (from 0) at batch `first`: a resumed run starts in the middle.
     void start(std::int64_t epoch, std::int64_t first = 0);
     /// The next batch of the epoch; false at its end. The loader takes the batch passed in and fills its tensors again
-    /// where nobody else holds them. Errors of the workers are rethrown here, at the batch they
-    /// struck, and again until start() is called. Throws Error before the first start().
+    /// where nobody else holds them. Errors of the workers are rethrown here, at the batch they struck, and again until
+    /// start() is called. Throws Error before the first start().
     bool next(Batch& batch);
 
    private:
