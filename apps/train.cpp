@@ -26,6 +26,7 @@
 #include "engine/train/signals.h"
 #include "models/import.h"
 #include "models/registry.h"
+#include "models/regularizers.h"
 
 namespace bitloom {
 namespace {
@@ -39,7 +40,7 @@ struct TrainFlags {
     bool drop_last = false;
     std::int64_t epochs = 10, batch_size = 128, max_steps = 0;
     std::string optimizer = "sgd", schedule = "constant", monitor = "val_accuracy", test_weights = "last";
-    double learning_rate = 0.1, momentum = 0.9, weight_decay = 0;
+    double learning_rate = 0.1, momentum = 0.9, weight_decay = 0, l1 = 0, l2 = 0;
     std::int64_t early_stop = 0, checkpoint_every_steps = 0;
     std::string precision = "fp32", dtype = "f32";
 };
@@ -69,6 +70,10 @@ void add_train_flags(Flags& flags, TrainFlags& values) {
     flags.add("lr", values.learning_rate, "initial learning rate", {.min = 0});
     flags.add("momentum", values.momentum, "of sgd and rmsprop", {.min = 0, .max = 1});
     flags.add("weight-decay", values.weight_decay, "L2, added to the gradient", {.min = 0});
+    flags.add("l1", values.l1, "times the sum of |w| over convolution and dense kernels, added to the loss",
+              {.min = 0});
+    flags.add("l2", values.l2, "times the sum of w^2 over the same, added to the loss (Keras' kernel regulariser)",
+              {.min = 0});
     flags.add("schedule", values.schedule,
               "constant, step:30,60:0.1, every:30:0.1, cosine, plateau:patience=5; warmup:5+... in front");
     flags.add("monitor", values.monitor, "what best.h5 and --early-stop go by",
@@ -233,6 +238,8 @@ int run(int argc, char** argv) {
     options.model_description = describe(model_options);
     options.configuration = flags.to_json();
     Trainer trainer(*model, *optimizer, cross_entropy_loss(), options);
+    if (values.l1 > 0) trainer.add_loss_term(l1_regularizer(kernels_of(*model), values.l1));
+    if (values.l2 > 0) trainer.add_loss_term(l2_regularizer(kernels_of(*model), values.l2));
     trainer.add(limit.callback());
     add_callbacks(trainer, values, files);
     write_run_record(common.out_dir, "train", flags, argc, argv, device, thread_count());
