@@ -53,7 +53,7 @@ const std::vector<Case>& cases() {
 
 /// What one row repeats: a step on one batch that lies in memory.
 class Subject {
-public:
+   public:
     explicit Subject(const Case& c)
         : shape_{c.batch, 32, 32, 3},
           training_(c.work == Work::training),
@@ -61,8 +61,8 @@ public:
           images_(random_tensor(shape_)),
           products_(products_of(*model_, shape_, training_)),
           tape_(training_ ? Tape::Mode::training : Tape::Mode::inference),
-          optimizer_(make_sgd(model_->named_parameters(),
-                              {.learning_rate = 1e-3, .momentum = 0.9, .weight_decay = 1e-4})) {
+          optimizer_(
+              make_sgd(model_->named_parameters(), {.learning_rate = 1e-3, .momentum = 0.9, .weight_decay = 1e-4})) {
         std::vector<std::int32_t> labels;
         for (std::int64_t i = 0; i < c.batch; ++i) labels.push_back(static_cast<std::int32_t>(i % 10));
         labels_ = Tensor::from({c.batch}, labels);
@@ -78,7 +78,7 @@ public:
     }
     void products() { products_(); }
 
-private:
+   private:
     Shape shape_;
     bool training_;
     std::unique_ptr<Module> model_;
@@ -142,8 +142,8 @@ Row measure(const Case& c, Subject& subject, int threads, const Settings& s, Pyt
     for (std::int64_t round = 0; round < s.rounds; ++round) {
         row.ours.add(burst([&] { subject.step(); }, s.seconds));
         for (Variant& v : variants) {
-            const std::string request = cat(c.model, " ", c.work_name(), " ", c.batch, " ", v.layout, " ", threads, " ",
-                                            s.seconds);
+            const std::string request =
+                cat(c.model, " ", c.work_name(), " ", c.batch, " ", v.layout, " ", threads, " ", s.seconds);
             v.times.add((v.spinning ? pytorch.spinning : pytorch.sleeping).ask(request));
         }
         row.products.add(burst([&] { subject.products(); }, s.seconds / 2));
@@ -163,7 +163,9 @@ void print(const Case& c, int threads, const Row& row, double best_alone, const 
     else
         std::printf("%9s %8s %8s  ", "-", "-", "-");
     std::printf("%6.2f %8s  %-15s %s\n", row.ours.best() / row.products.best(),
-                threads == 1 ? "-" : cat(static_cast<double>(static_cast<int>(best_alone / row.ours.best() * 100)) / 100).c_str(),
+                threads == 1
+                    ? "-"
+                    : cat(static_cast<double>(static_cast<int>(best_alone / row.ours.best() * 100)) / 100).c_str(),
                 allocated.c_str(), row.theirs ? row.theirs->name : "");
     std::fflush(stdout);
 }
@@ -187,13 +189,15 @@ int run(int argc, char** argv) {
     std::printf("Images a second, best of all steps and median; bursts of both sides alternate, %d rounds of %.1f s.\n",
                 static_cast<int>(s.rounds), s.seconds);
     if (compares)
-        std::printf("PyTorch %s: the best of its memory layouts (and, at several threads, of sleeping and spinning threads).\n",
-                    pytorch.sleeping.words().c_str());
+        std::printf(
+            "PyTorch %s: the best of its memory layouts (and, at several threads, of sleeping and spinning threads).\n",
+            pytorch.sleeping.words().c_str());
     else
         std::printf("PyTorch is skipped: %s. What remains is the ratio to the products alone.\n",
                     pytorch.sleeping.words().c_str());
-    std::printf("x products: time against the network's convolutions and dense products alone. Allocations a step: system\n"
-                "blocks / oneDNN primitives / operator new (and what libdnnl allocates inside of its primitives).\n\n");
+    std::printf(
+        "x products: time against the network's convolutions and dense products alone. Allocations a step: system\n"
+        "blocks / oneDNN primitives / operator new (and what libdnnl allocates inside of its primitives).\n\n");
     std::printf("%-31s %3s %9s %8s  %9s %8s %8s  %6s %8s  %-15s %s\n", "", "thr", "best", "median", "PyTorch", "ratio",
                 "median", "x prod", "x 1 thr", "allocations", "PyTorch's best");
     for (const Case& c : cases()) {

@@ -25,7 +25,8 @@ inline Tensor random_tensor(const Shape& shape) {
 inline std::function<void()> products_of(Module& network, const Shape& input_shape, bool training) {
     auto calls = std::make_shared<std::vector<std::function<void()>>>();
     bool first = true;
-    const auto add = [&](const Tensor& x, const Tensor& w, const Shape& y_shape, auto forward, auto data, auto weights) {
+    const auto add = [&](const Tensor& x, const Tensor& w, const Shape& y_shape, auto forward, auto data,
+                         auto weights) {
         const Tensor dy = random_tensor(y_shape);
         calls->push_back([=, y = Tensor::empty(y_shape)]() mutable { forward(x, w, y); });
         if (!training) return;

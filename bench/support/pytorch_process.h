@@ -7,7 +7,7 @@
 namespace bitloom::bench {
 
 class PytorchProcess {
-public:
+   public:
     /// Starts `python script`; `spinning`: with the OpenMP runtime's own way of waiting, else with sleeping threads.
     PytorchProcess(const std::string& python, const std::string& script, bool spinning);
     ~PytorchProcess();
@@ -20,7 +20,7 @@ public:
     /// Sends one line and returns the numbers of the answer. Throws Error where there is no proper answer.
     std::vector<double> ask(const std::string& request);
 
-private:
+   private:
     std::string read_line();
     int to_ = -1, from_ = -1, pid_ = -1;
     bool available_ = false;

@@ -26,7 +26,7 @@ inline std::vector<double> burst(const std::function<void()>& step, double secon
 
 /// Times gathered over several bursts.
 class Times {
-public:
+   public:
     void add(const std::vector<double>& more) { times_.insert(times_.end(), more.begin(), more.end()); }
     bool empty() const { return times_.empty(); }
     /// Infinity where there are none.
@@ -42,7 +42,7 @@ public:
         return *middle;
     }
 
-private:
+   private:
     std::vector<double> times_;
 };
 

@@ -117,8 +117,12 @@ using bitloom::allocate_or_throw;
 
 void* operator new(std::size_t n) { return allocate_or_throw(n, 1, __builtin_return_address(0)); }
 void* operator new[](std::size_t n) { return allocate_or_throw(n, 1, __builtin_return_address(0)); }
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1, __builtin_return_address(0)); }
-void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1, __builtin_return_address(0)); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+    return allocate(n, 1, __builtin_return_address(0));
+}
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept {
+    return allocate(n, 1, __builtin_return_address(0));
+}
 void* operator new(std::size_t n, std::align_val_t a) {
     return allocate_or_throw(n, static_cast<std::size_t>(a), __builtin_return_address(0));
 }

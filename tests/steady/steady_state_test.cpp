@@ -1,6 +1,6 @@
-// A training step in the steady state asks nobody for anything: no block of the system's memory, no oneDNN primitive, no
-// operator new. Counted over the real trainer and loader. What libdnnl allocates inside of the execution of a primitive
-// is not ours to avoid and is counted apart (host_allocations.h).
+// A training step in the steady state asks nobody for anything: no block of the system's memory, no oneDNN primitive,
+// no operator new. Counted over the real trainer and loader. What libdnnl allocates inside of the execution of a
+// primitive is not ours to avoid and is counted apart (host_allocations.h).
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -43,7 +43,7 @@ constexpr std::int64_t batch_size = 16, warm_up = 8, counted = 12;  // steps
 
 /// Counts from the end of the warm-up to the end of the last step.
 class Counter {
-public:
+   public:
     /// To be called after each step with the number of steps done.
     void after_step(std::int64_t step) {
         if (step == warm_up + counted) {
@@ -61,13 +61,13 @@ public:
     }
     Counts counts;
 
-private:
+   private:
     AllocatorStats before_;
     std::uint64_t primitives_ = 0;
 };
 
 class CountSteps final : public Callback {
-public:
+   public:
     std::string name() const override { return "count"; }
     void after_step(Trainer& trainer) override { counter.after_step(trainer.state().step); }
     Counter counter;
@@ -101,7 +101,7 @@ void PrintTo(const Case& c, std::ostream* out) {
 }
 
 class SteadyState : public testing::TestWithParam<Case> {
-protected:
+   protected:
     void TearDown() override { set_threads(0); }
 };
 
@@ -112,9 +112,9 @@ TEST_P(SteadyState, TrainingStepsAllocateNothing) {
     Loader loader(images, loader_options(*images, c.workers));
     const auto model = make_model({.name = c.model});
     const auto optimizer = make_optimizer(c.optimizer, model->named_parameters(), 1e-3, 1e-4);
-    Trainer trainer(
-        *model, *optimizer,
-        [](Context&, const Var& logits, const Batch& b) { return ops::cross_entropy(logits, b.labels); }, {});
+    Trainer trainer(*model, *optimizer,
+                    [](Context&, const Var& logits, const Batch& b) { return ops::cross_entropy(logits, b.labels); },
+                    {});
     const auto callback = std::make_shared<CountSteps>();
     trainer.add(callback);
     trainer.fit(loader);
