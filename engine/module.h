@@ -28,6 +28,7 @@ class Module {
     Var operator()(Context& context, std::initializer_list<Var> inputs) {
         return call(context, std::span<const Var>(inputs.begin(), inputs.size()));
     }
+    Var operator()(Context& context, std::span<const Var> inputs) { return call(context, inputs); }
 
     /// Class name in the field's terms: "Conv2d", "BatchNorm2d", ...
     virtual std::string_view type() const = 0;

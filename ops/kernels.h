@@ -33,7 +33,7 @@ struct Pool2dGeometry {
     bool operator==(const Pool2dGeometry&) const = default;
 };
 
-/// What follows a batch normalisation in the same pass.
+/// What follows a batch normalisation, or a convolution or dense layer that one was folded into, in the same pass.
 enum class NormEpilogue { none, relu };
 
 enum class UnaryOp {
@@ -97,11 +97,16 @@ struct StridedCopy {
 /// an Error that names it. `bias`, `residual` and gradients marked optional may be null.
 struct OpKernels {
     void (*conv2d_forward)(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
+    /// y = epilogue(conv(x) [+ bias] [+ residual]). y may be the residual itself, which is then overwritten.
+    void (*conv2d_inference)(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias,
+                             const Tensor* residual, NormEpilogue, Tensor& y);
     void (*conv2d_backward_data)(const Conv2dGeometry&, const Tensor& dy, const Tensor& weight, Tensor& dx);
     void (*conv2d_backward_weights)(const Conv2dGeometry&, const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias);
 
     /// y[b, o] = sum_i x[b, i] w[o, i] + bias[o]
     void (*dense_forward)(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
+    /// y = epilogue(dense(x) [+ bias])
+    void (*dense_inference)(const Tensor& x, const Tensor& weight, const Tensor* bias, NormEpilogue, Tensor& y);
     void (*dense_backward_data)(const Tensor& dy, const Tensor& weight, Tensor& dx);
     void (*dense_backward_weights)(const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias);
 
@@ -168,9 +173,11 @@ struct OpKernels {
 template <class F>
 void for_each_kernel(F&& f) {
     f("conv2d_forward", &OpKernels::conv2d_forward);
+    f("conv2d_inference", &OpKernels::conv2d_inference);
     f("conv2d_backward_data", &OpKernels::conv2d_backward_data);
     f("conv2d_backward_weights", &OpKernels::conv2d_backward_weights);
     f("dense_forward", &OpKernels::dense_forward);
+    f("dense_inference", &OpKernels::dense_inference);
     f("dense_backward_data", &OpKernels::dense_backward_data);
     f("dense_backward_weights", &OpKernels::dense_backward_weights);
     f("bias_forward", &OpKernels::bias_forward);
@@ -200,7 +207,7 @@ void for_each_kernel(F&& f) {
     f("reduce_max", &OpKernels::reduce_max);
     f("reduce_max_backward", &OpKernels::reduce_max_backward);
 }
-inline constexpr int op_kernel_count = 32;
+inline constexpr int op_kernel_count = 34;
 static_assert(sizeof(OpKernels) == op_kernel_count * sizeof(void*), "list a new kernel in for_each_kernel too");
 
 /// The table of a device. Throws Error for a backend that is not installed.

@@ -35,6 +35,14 @@ void Conv2d::initialize(std::uint64_t seed) {
     if (config_.bias) bitloom::initialize(bias, config_.bias_init, fans(), seed);
 }
 
+void Conv2d::add_bias() {
+    if (config_.bias) return;
+    config_.bias = true;
+    bias.value = Tensor::zeros({config_.out}, weight.value.dtype(), weight.value.device());
+    bias.path = path().empty() ? "bias" : path() + ".bias";
+    register_parameter("bias", bias);
+}
+
 ops::Conv2dOptions Conv2d::options_for(std::int64_t in_h, std::int64_t in_w) const {
     ops::Conv2dOptions options;
     options.stride_h = config_.stride.h, options.stride_w = config_.stride.w;

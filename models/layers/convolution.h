@@ -26,6 +26,8 @@ class Conv2d : public Layer {
     /// What ops::conv2d is called with for an input of this size; SAME resolved.
     ops::Conv2dOptions options_for(std::int64_t in_h, std::int64_t in_w) const;
     void initialize(std::uint64_t seed) override;
+    /// Gives a layer without bias one of zeros (folding). A layer that has one keeps it.
+    void add_bias();
 
     Parameter weight;  ///< [out, kh, kw, in / groups]
     Parameter bias;    ///< [out]; undefined without bias

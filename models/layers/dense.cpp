@@ -20,6 +20,14 @@ void Dense::initialize(std::uint64_t seed) {
     if (config_.bias) bitloom::initialize(bias, config_.bias_init, fans, seed);
 }
 
+void Dense::add_bias() {
+    if (config_.bias) return;
+    config_.bias = true;
+    bias.value = Tensor::zeros({config_.out}, weight.value.dtype(), weight.value.device());
+    bias.path = path().empty() ? "bias" : path() + ".bias";
+    register_parameter("bias", bias);
+}
+
 Var Dense::forward(Context& context, std::span<const Var> inputs) {
     return ops::dense(only(inputs), weight.effective(context), config_.bias ? bias.effective(context) : Var());
 }

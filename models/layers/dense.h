@@ -21,6 +21,8 @@ class Dense final : public Layer {
     explicit Dense(const DenseConfig& config);
     const DenseConfig& config() const { return config_; }
     void initialize(std::uint64_t seed) override;
+    /// Gives a layer without bias one of zeros (folding). A layer that has one keeps it.
+    void add_bias();
 
     Parameter weight;  ///< [out, in]
     Parameter bias;    ///< [out]; undefined without bias

@@ -13,6 +13,18 @@ void conv2d_forward(const Conv2dGeometry& g, const Tensor& x, const Tensor& weig
     if (y.numel() != 0) onednn::convolution_forward(g, px, weight, pb, py);
 }
 
+void conv2d_inference(const Conv2dGeometry& g, const Tensor& x, const Tensor& weight, const Tensor* bias,
+                      const Tensor* residual, NormEpilogue epilogue, Tensor& y) {
+    constexpr std::string_view who = "conv2d_inference";
+    const float* px = input(x, who);
+    const float *pb = optional_input(bias, who), *pr = optional_input(residual, who);
+    input(weight, who);
+    float* py = output(y, who);
+    if (y.numel() == 0) return;
+    if (pr && pr != py) std::copy_n(pr, y.numel(), py);
+    onednn::convolution_inference(g, px, weight, pb, pr != nullptr, epilogue == NormEpilogue::relu, py);
+}
+
 void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tensor& weight, Tensor& dx) {
     constexpr std::string_view who = "conv2d_backward_data";
     const float* pdy = input(dy, who);

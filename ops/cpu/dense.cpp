@@ -17,7 +17,10 @@ void sum_columns(const float* x, std::int64_t rows, std::int64_t channels, float
 void product(const onednn::MatrixProduct& p, const float* a, const float* b, const float* bias, Tensor& c, float* pc) {
     if (c.numel() == 0) return;
     if (p.k != 0) return onednn::matrix_product(p, a, b, bias, pc);
-    for (std::int64_t i = 0; i < c.numel(); ++i) pc[i] = bias ? bias[i % p.n] : 0.0f;
+    for (std::int64_t i = 0; i < c.numel(); ++i) {
+        const float sum = bias ? bias[i % p.n] : 0.0f;
+        pc[i] = p.relu ? std::max(sum, 0.0f) : sum;
+    }
 }
 
 }  // namespace
@@ -26,6 +29,17 @@ void dense_forward(const Tensor& x, const Tensor& weight, const Tensor* bias, Te
     constexpr std::string_view who = "dense_forward";
     const float *px = input(x, who), *pw = input(weight, who), *pb = optional_input(bias, who);
     product({.m = x.dim(0), .n = weight.dim(0), .k = x.dim(1), .transpose_b = true}, px, pw, pb, y, output(y, who));
+}
+
+void dense_inference(const Tensor& x, const Tensor& weight, const Tensor* bias, NormEpilogue epilogue, Tensor& y) {
+    constexpr std::string_view who = "dense_inference";
+    const float *px = input(x, who), *pw = input(weight, who), *pb = optional_input(bias, who);
+    product({.m = x.dim(0),
+             .n = weight.dim(0),
+             .k = x.dim(1),
+             .transpose_b = true,
+             .relu = epilogue == NormEpilogue::relu},
+            px, pw, pb, y, output(y, who));
 }
 
 void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) {

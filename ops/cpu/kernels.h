@@ -8,11 +8,14 @@ namespace bitloom::ops::cpu {
 
 // convolution.cpp
 void conv2d_forward(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
+void conv2d_inference(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias,
+                      const Tensor* residual, NormEpilogue, Tensor& y);
 void conv2d_backward_data(const Conv2dGeometry&, const Tensor& dy, const Tensor& weight, Tensor& dx);
 void conv2d_backward_weights(const Conv2dGeometry&, const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias);
 
 // dense.cpp
 void dense_forward(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
+void dense_inference(const Tensor& x, const Tensor& weight, const Tensor* bias, NormEpilogue, Tensor& y);
 void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx);
 void dense_backward_weights(const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias);
 void bias_forward(const Tensor& x, const Tensor& bias, Tensor& y);

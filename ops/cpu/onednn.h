@@ -14,13 +14,17 @@ enum class ConvolutionPass { forward, backward_data, backward_weights };
 
 /// Arrays NHWC and OHWI as in ops/kernels.h; `bias` [out_c] and `dbias` [out_c] may be null. No extent may be 0.
 void convolution_forward(const Conv2dGeometry&, const float* x, const Tensor& weight, const float* bias, float* y);
+/// y = relu?(convolution [+ bias] [+ what y held]).
+void convolution_inference(const Conv2dGeometry&, const float* x, const Tensor& weight, const float* bias,
+                           bool add_to_output, bool relu, float* y);
 void convolution_backward_data(const Conv2dGeometry&, const float* dy, const Tensor& weight, float* dx);
 void convolution_backward_weights(const Conv2dGeometry&, const float* x, const float* dy, float* dweight, float* dbias);
 
-/// c [m, n] = op(a) op(b) (+ bias [n], may be null), row-major. Transposed operands are stored as a [k, m], b [n, k].
+/// c [m, n] = relu?(op(a) op(b) (+ bias [n], may be null)), row-major. Transposed operands are stored as a [k, m], b [n, k].
 struct MatrixProduct {
     std::int64_t m, n, k;
     bool transpose_a = false, transpose_b = false;
+    bool relu = false;
     bool operator==(const MatrixProduct&) const = default;
 };
 void matrix_product(const MatrixProduct&, const float* a, const float* b, const float* bias, float* c);

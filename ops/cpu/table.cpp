@@ -7,9 +7,11 @@ namespace bitloom::ops {
 const OpKernels& cpu_op_kernels() {
     static const OpKernels table = {
         .conv2d_forward = cpu::conv2d_forward,
+        .conv2d_inference = cpu::conv2d_inference,
         .conv2d_backward_data = cpu::conv2d_backward_data,
         .conv2d_backward_weights = cpu::conv2d_backward_weights,
         .dense_forward = cpu::dense_forward,
+        .dense_inference = cpu::dense_inference,
         .dense_backward_data = cpu::dense_backward_data,
         .dense_backward_weights = cpu::dense_backward_weights,
         .bias_forward = cpu::bias_forward,

@@ -23,7 +23,8 @@ std::int64_t multiplications(const Conv2dGeometry& g) {
 }
 
 template <class T>
-void forward(const Conv2dGeometry& g, const T* x, const T* w, const T* bias, T* y) {
+void forward(const Conv2dGeometry& g, const T* x, const T* w, const T* bias, T* y, const T* residual = nullptr,
+             bool relu = false) {
     const std::int64_t in_per_group = g.in_c / g.groups, out_per_group = g.out_c / g.groups;
 #pragma omp parallel for schedule(static) if (worth_threads(multiplications(g)))
     for (std::int64_t row = 0; row < g.batch * g.out_h; ++row) {
@@ -43,7 +44,10 @@ void forward(const Conv2dGeometry& g, const T* x, const T* w, const T* bias, T* 
                         for (std::int64_t i = 0; i < in_per_group; ++i) sum += cell[i] * taps[i];
                     }
                 }
-                y[(row * g.out_w + ow) * g.out_c + o] = bias ? sum + bias[o] : sum;
+                const std::int64_t at = (row * g.out_w + ow) * g.out_c + o;
+                if (bias) sum += bias[o];
+                if (residual) sum += residual[at];
+                y[at] = relu && sum < 0 ? T(0) : sum;
             }
         }
     }
@@ -115,6 +119,15 @@ void conv2d_forward(const Conv2dGeometry& g, const Tensor& x, const Tensor& weig
     dispatch_float(x.dtype(), "conv2d_forward", [&](auto type) {
         using T = decltype(type);
         forward<T>(g, x.read<T>(), weight.read<T>(), bias ? bias->read<T>() : nullptr, y.write<T>());
+    });
+}
+
+void conv2d_inference(const Conv2dGeometry& g, const Tensor& x, const Tensor& weight, const Tensor* bias,
+                      const Tensor* residual, NormEpilogue epilogue, Tensor& y) {
+    dispatch_float(x.dtype(), "conv2d_inference", [&](auto type) {
+        using T = decltype(type);
+        forward<T>(g, x.read<T>(), weight.read<T>(), bias ? bias->read<T>() : nullptr, y.write<T>(),
+                   residual ? residual->read<T>() : nullptr, epilogue == NormEpilogue::relu);
     });
 }
 

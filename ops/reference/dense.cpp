@@ -21,6 +21,16 @@ void dense_forward(const Tensor& x, const Tensor& weight, const Tensor* bias, Te
     });
 }
 
+void dense_inference(const Tensor& x, const Tensor& weight, const Tensor* bias, NormEpilogue epilogue, Tensor& y) {
+    dense_forward(x, weight, bias, y);
+    if (epilogue != NormEpilogue::relu) return;
+    dispatch_float(x.dtype(), "dense_inference", [&](auto type) {
+        using T = decltype(type);
+        T* py = y.write<T>();
+        for (std::int64_t i = 0; i < y.numel(); ++i) py[i] = py[i] < 0 ? T(0) : py[i];
+    });
+}
+
 void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) {
     dispatch_float(dy.dtype(), "dense_backward_data", [&](auto type) {
         using T = decltype(type);

@@ -7,9 +7,11 @@ namespace bitloom::ops {
 const OpKernels& reference_op_kernels() {
     static const OpKernels table = {
         .conv2d_forward = reference::conv2d_forward,
+        .conv2d_inference = reference::conv2d_inference,
         .conv2d_backward_data = reference::conv2d_backward_data,
         .conv2d_backward_weights = reference::conv2d_backward_weights,
         .dense_forward = reference::dense_forward,
+        .dense_inference = reference::dense_inference,
         .dense_backward_data = reference::dense_backward_data,
         .dense_backward_weights = reference::dense_backward_weights,
         .bias_forward = reference::bias_forward,

@@ -111,6 +111,18 @@ TEST_F(Evaluate, JsonHoldsTheSameAndTheReferenceDeviceAgrees) {
     EXPECT_NE(a["cross_entropy"], b["cross_entropy"]) << "single and double precision should not agree to the last bit";
 }
 
+TEST_F(Evaluate, FoldedBatchNormsGiveTheSameUpToRounding) {
+    const ProcessResult plain = evaluate({"--weights", weights, "--json", "--batch=7"});
+    const ProcessResult folded = evaluate({"--weights", weights, "--json", "--batch=7", "--fold-batch-norm"});
+    ASSERT_EQ(folded.status, 0) << folded.err;
+    const Json a = Json::parse(plain.out), b = Json::parse(folded.out);
+    EXPECT_EQ(a["correct"], b["correct"]);
+    EXPECT_NEAR(a["cross_entropy"].get<double>(), b["cross_entropy"].get<double>(), 1e-5);
+    const ProcessResult text = evaluate({"--weights", weights, "--fold-batch-norm"});
+    EXPECT_THAT(text.out, HasSubstr("batch norms folded: 5/6\n"
+                                    "kept batch_normalization: it is on the network's input\n"));
+}
+
 TEST_F(Evaluate, NormalizationComesFromTheFlagOrTheRecord) {
     const auto loss = [&](std::vector<std::string> more) {
         more.insert(more.end(), {"--weights=" + weights, "--json"});

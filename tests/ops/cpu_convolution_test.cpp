@@ -35,6 +35,23 @@ void expect_convolution_equals_reference(const ConvCase& c, const std::string& w
         slow().conv2d_forward(g, x, w, bias, expected);
         expect_same(y, expected, what + " forward");
     }
+    const Tensor r = integers(y_shape, 5, -9, 9);
+    for (const NormEpilogue epilogue : {NormEpilogue::none, NormEpilogue::relu}) {
+        for (const Tensor* bias : {static_cast<const Tensor*>(nullptr), &b}) {
+            for (const Tensor* residual : {static_cast<const Tensor*>(nullptr), &r}) {
+                const std::string which = cat(what, " inference", epilogue == NormEpilogue::relu ? " relu" : "",
+                                              bias ? " bias" : "", residual ? " residual" : "");
+                Tensor y = poisoned(y_shape), expected = poisoned(y_shape);
+                fast().conv2d_inference(g, x, w, bias, residual, epilogue, y);
+                slow().conv2d_inference(g, x, w, bias, residual, epilogue, expected);
+                expect_same(y, expected, which);
+                if (!residual) continue;
+                Tensor sum = r.clone();
+                fast().conv2d_inference(g, x, w, bias, &sum, epilogue, sum);
+                expect_same(sum, expected, which + " in place");
+            }
+        }
+    }
     Tensor dx = poisoned(c.x), expected_dx = poisoned(c.x);
     fast().conv2d_backward_data(g, dy, w, dx);
     slow().conv2d_backward_data(g, dy, w, expected_dx);

@@ -22,6 +22,11 @@ TEST(CpuDense, EqualsReference) {
             fast().dense_forward(x, w, with, y);
             slow().dense_forward(x, w, with, y2);
             expect_same(y, y2, what + " forward");
+            for (const NormEpilogue epilogue : {NormEpilogue::none, NormEpilogue::relu}) {
+                fast().dense_inference(x, w, with, epilogue, y);
+                slow().dense_inference(x, w, with, epilogue, y2);
+                expect_same(y, y2, what + " inference");
+            }
         }
         fast().dense_backward_data(dy, w, dx);
         slow().dense_backward_data(dy, w, dx2);

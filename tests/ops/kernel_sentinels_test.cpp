@@ -87,6 +87,14 @@ void add_convolutions(std::vector<Call>& calls) {
                              k.conv2d_forward(g, m.input(input_of(g)), m.input(weight_of(g)), &m.input({g.out_c}),
                                               m.output(output_of(g)));
                          }});
+        for (const bool fused : {false, true})
+            calls.push_back({"conv2d_inference", cat(name, fused ? "_residual_relu" : ""),
+                             [g = g, fused](const OpKernels& k, GuardedMemory& m) {
+                                 k.conv2d_inference(g, m.input(input_of(g)), m.input(weight_of(g)), &m.input({g.out_c}),
+                                                    fused ? &m.input(output_of(g)) : nullptr,
+                                                    fused ? NormEpilogue::relu : NormEpilogue::none,
+                                                    m.output(output_of(g)));
+                             }});
         calls.push_back({"conv2d_backward_data", name, [g = g](const OpKernels& k, GuardedMemory& m) {
                              k.conv2d_backward_data(g, m.input(output_of(g)), m.input(weight_of(g)),
                                                     m.output(input_of(g)));
@@ -102,6 +110,12 @@ void add_dense(std::vector<Call>& calls) {
     calls.push_back({"dense_forward", "", [](const OpKernels& k, GuardedMemory& m) {
                          k.dense_forward(m.input({3, 7}), m.input({5, 7}), &m.input({5}), m.output({3, 5}));
                      }});
+    for (const NormEpilogue epilogue : {NormEpilogue::none, NormEpilogue::relu})
+        calls.push_back({"dense_inference", epilogue == NormEpilogue::relu ? "relu" : "",
+                         [=](const OpKernels& k, GuardedMemory& m) {
+                             k.dense_inference(m.input({3, 7}), m.input({5, 7}), &m.input({5}), epilogue,
+                                               m.output({3, 5}));
+                         }});
     calls.push_back({"dense_backward_data", "", [](const OpKernels& k, GuardedMemory& m) {
                          k.dense_backward_data(m.input({3, 5}), m.input({5, 7}), m.output({3, 7}));
                      }});
