@@ -175,6 +175,17 @@ TEST_F(Import, KerasLayoutIsBroughtIntoOurs) {
     EXPECT_EQ(dynamic_cast<BatchNorm&>(network.at("norm")).running_var.values<float>()[2], 3);
 }
 
+TEST_F(Import, KerasKernelsKeepTheirRowsAndColumns) {
+    Sequential wide;
+    wide.append<Conv2d>("conv", Conv2dConfig{.in = 1, .out = 1, .kernel = {2, 3}, .bias = false});
+    wide.assign_paths();
+    hdf5::File file = hdf5::File::create(path);
+    file.write("conv/kernel", counting({2, 3, 1, 1}));
+    file.close();
+    load_weights(wide, path);
+    EXPECT_THAT(wide.named_parameters()[0].second->value.values<float>(), ElementsAre(1, 2, 3, 4, 5, 6));
+}
+
 TEST_F(Import, NamesWhatDoesNotFit) {
     write_torch({"conv.bias"});
     EXPECT_THAT(refusal(), HasSubstr(path + ": no dataset 'conv.bias'"));

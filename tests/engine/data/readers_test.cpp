@@ -130,6 +130,8 @@ TEST(Cifar, RefusesDamagedFiles) {
     EXPECT_THAT(message(), AllOf(HasSubstr(path), HasSubstr("no such file")));
     put(path, cifar_record({11}, 0));
     EXPECT_THAT(message(), AllOf(HasSubstr(path), HasSubstr("label 11 of record 0")));
+    put(path, cifar_record({10}, 0));  // the first that is too large
+    EXPECT_THAT(message(), HasSubstr("label 10 of record 0 is not in 0..9"));
     put(path, cifar_record({1}, 0) + "x");
     EXPECT_THAT(message(), AllOf(HasSubstr(path), HasSubstr("whole number of records")));
     put(path, "");
