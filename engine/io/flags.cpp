@@ -306,7 +306,9 @@ void Flags::apply_json(const std::string& text, const std::string& source, bool 
         usage(where, "not JSON: ", why);
     }
     if (!json.is_object()) usage(where, "needs a JSON object {\"flag\": value, ...}");
-    for (const auto& [name, value] : json.items()) {
+    for (const auto& item : json.items()) {
+        const std::string& name = item.key();
+        const nlohmann::json& value = item.value();
         Flag* flag = find(name);
         if (!flag) unknown(name, where);
         if (value.is_null() || (only_missing && flag->given)) continue;

@@ -177,6 +177,13 @@ void require_plausible(hid_t dataset, hid_t file, const Extent& extent, std::siz
             stored, " are stored (damaged or incomplete file?)");
 }
 
+/// The same for an attribute.
+void require_stored(hid_t attribute, const Extent& extent, std::size_t element_bytes, const std::string& who) {
+    const hsize_t stored = H5Aget_storage_size(attribute);
+    require(static_cast<double>(extent.count) * static_cast<double>(element_bytes) <= static_cast<double>(stored), who,
+            ": shape ", extent.shape, " needs more than the ", stored, " bytes stored (damaged file?)");
+}
+
 /// Called by HDF5 for every value that a conversion would change: only rounding passes, nothing is clipped or
 /// truncated.
 H5T_conv_ret_t refuse_loss(H5T_conv_except_t kind, hid_t, hid_t, void*, void*, void* lost) {
@@ -319,12 +326,13 @@ File File::open(const std::string& path) {
     require(regular, path, ": ", S_ISDIR(status.st_mode) ? "is a folder" : "not a regular file");
 
     Lock lock;
-    require(H5Fis_hdf5(path.c_str()) > 0, path, ": not an HDF5 file");
-    auto handle = std::make_unique<Handle>();
-    handle->path = path;
     const Id access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, path);
     check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), path);
     check(H5Pset_file_locking(access, false, true), path);  // locks fail on read-only and network file systems
+    probe(path, access);
+    require(H5Fis_hdf5(path.c_str()) > 0, path, ": not an HDF5 file");
+    auto handle = std::make_unique<Handle>();
+    handle->path = path;
     handle->file = Id(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose, path);
     return File(std::move(handle));
 }
@@ -443,6 +451,7 @@ std::vector<double> File::attribute_f64(std::string_view object, std::string_vie
     const Id type(H5Aget_type(id), H5Tclose, who);
     require_numeric(type, who);
     const Extent extent = extent_of(Id(H5Aget_space(id), H5Sclose, who), who);
+    require_stored(id, extent, H5Tget_size(type), who);
     std::vector<double> values(static_cast<std::size_t>(extent.count));
     if (!values.empty()) check(H5Aread(id, H5T_NATIVE_DOUBLE, values.data()), who);
     return values;
@@ -454,7 +463,9 @@ std::vector<std::string> File::attribute_strings(std::string_view object, std::s
     const Id id = open_attribute(*handle_, object, name, who);
     const Id type(H5Aget_type(id), H5Tclose, who);
     require_strings(type, who);
-    return read_text(type, Id(H5Aget_space(id), H5Sclose, who), who,
+    const Id space(H5Aget_space(id), H5Sclose, who);
+    require_stored(id, extent_of(space, who), H5Tget_size(type), who);
+    return read_text(type, space, who,
                      [&](hid_t memory_type, void* buffer) { return H5Aread(id, memory_type, buffer); });
 }
 

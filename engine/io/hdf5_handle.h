@@ -75,6 +75,10 @@ std::string label(const std::string& path, std::string_view object);
 /// that HDF5 converts by itself.
 Id type_of(DType dtype);
 
+/// Throws Error where the library would crash on a file or never come back from it. `access` as for H5Fopen; the caller
+/// holds the Lock.
+void probe(const std::string& path, hid_t access);
+
 /// True where every link of the path is there and leads to an object.
 bool exists(hid_t file, std::string_view object);
 

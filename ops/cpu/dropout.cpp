@@ -35,8 +35,8 @@ typedef std::uint64_t Wide __attribute__((vector_size(8 * philox_lanes)));
     }
     // Lane i of c0..c3 holds the words of elements 4 i to 4 i + 3: packed into 64 bits by pairs, then interleaved.
     const Wide even = c0 | (c1 << 32), odd = c2 | (c3 << 32);
-    const Wide front = __builtin_shuffle(even, odd, Wide{0, 8, 1, 9, 2, 10, 3, 11});
-    const Wide back = __builtin_shuffle(even, odd, Wide{4, 12, 5, 13, 6, 14, 7, 15});
+    const Wide front = __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11);
+    const Wide back = __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15);
     std::memcpy(words, &front, sizeof front);
     std::memcpy(words + 2 * philox_lanes, &back, sizeof back);
 }

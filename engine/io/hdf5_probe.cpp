@@ -1,0 +1,179 @@
+// HDF5 1.10 crashes or loops for ever on some damaged files (a free space of no length in a global heap is one of
+// many). So a child process goes through a file first, with all that reading it may ask of the library; only what the
+// child survives is read here.
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "engine/io/hdf5_handle.h"
+
+namespace bitloom::hdf5 {
+
+namespace {
+
+// Everything below up to `probe` runs in the child of a process that may have many threads: it calls HDF5 and malloc,
+// nothing that another thread might have locked. No result matters but that the calls return.
+
+/// Elements of a dataset or an attribute; 0 where there are none or more than can be.
+std::size_t elements(hid_t space, std::size_t element_bytes, hsize_t most_bytes) {
+    hsize_t extents[H5S_MAX_RANK];
+    const int rank = H5Sget_simple_extent_ndims(space);
+    if (rank < 0 || H5Sget_simple_extent_dims(space, extents, nullptr) < 0 || element_bytes == 0) return 0;
+    if (H5Sget_simple_extent_type(space) == H5S_NULL) return 0;
+    hsize_t count = 1;
+    for (int i = 0; i < rank; ++i)
+        if (__builtin_mul_overflow(count, extents[i], &count)) return 0;
+    return count <= most_bytes / element_bytes ? static_cast<std::size_t>(count) : 0;
+}
+
+/// Takes some values through the conversions that readers ask for.
+void convert_some(hid_t type, const unsigned char* values, std::size_t count) {
+    const std::size_t width = H5Tget_size(type), some = std::min<std::size_t>(count, 256);
+    std::vector<unsigned char> buffer(some * std::max<std::size_t>(width, 8)), background(buffer.size());
+    for (const hid_t wanted :
+         {H5T_NATIVE_FLOAT, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT64, H5T_NATIVE_INT32, H5T_NATIVE_INT8, H5T_NATIVE_UINT8}) {
+        std::copy_n(values, some * width, buffer.begin());
+        H5Tconvert(type, wanted, some, buffer.data(), background.data(), H5P_DEFAULT);
+    }
+}
+
+/// Reads all values, `read(type, buffer)`.
+template <class Read>
+void read_values(hid_t type, hid_t space, hsize_t most_bytes, Read&& read) {
+    const H5T_class_t kind = H5Tget_class(type);
+    const std::size_t width = H5Tget_size(type), count = elements(space, width, most_bytes);
+    if (count == 0 || (kind != H5T_INTEGER && kind != H5T_FLOAT && kind != H5T_ENUM && kind != H5T_STRING)) return;
+    auto* values = static_cast<unsigned char*>(std::calloc(count, width));
+    if (!values) return;
+    const bool done = read(type, values) >= 0;
+    if (kind == H5T_STRING && H5Tis_variable_str(type) > 0)
+        H5Dvlen_reclaim(type, space, H5P_DEFAULT, values);
+    else if (done && kind != H5T_STRING)
+        convert_some(type, values, count);
+    std::free(values);
+}
+
+herr_t probe_attribute(hid_t object, const char* name, const H5A_info_t*, void* file_bytes) {
+    const hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    if (attribute < 0) return 0;
+    const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
+    if (type >= 0 && space >= 0)
+        read_values(type, space, *static_cast<hsize_t*>(file_bytes),
+                    [&](hid_t memory_type, void* values) { return H5Aread(attribute, memory_type, values); });
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Aclose(attribute);
+    return 0;
+}
+
+void probe_dataset(hid_t dataset, hsize_t file_bytes) {
+    const hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset), creation = H5Dget_create_plist(dataset);
+    if (type >= 0 && space >= 0 && creation >= 0) {
+        const bool external = H5Pget_external_count(creation) > 0 || H5Pget_layout(creation) == H5D_VIRTUAL;
+        const hsize_t stored = H5Dget_storage_size(dataset);
+        constexpr hsize_t most_expansion = 1100;
+        const hsize_t most = H5Pget_nfilters(creation) > 0 ? stored * most_expansion : stored;
+        // Readers ask no more of a file whose data cannot be all there.
+        if (!external && stored <= file_bytes)
+            read_values(type, space, most, [&](hid_t memory_type, void* values) {
+                return H5Dread(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+            });
+    }
+    H5Pclose(creation);
+    H5Sclose(space);
+    H5Tclose(type);
+}
+
+struct Walk {
+    hsize_t file_bytes = 0;
+    std::set<haddr_t> seen;
+};
+
+void probe_object(hid_t object, Walk& walk);
+
+herr_t probe_link(hid_t group, const char* name, const H5L_info_t* link, void* data) {
+    auto& walk = *static_cast<Walk*>(data);
+    H5O_info_t info;
+    if (link->type != H5L_TYPE_HARD || H5Oget_info_by_name2(group, name, &info, H5O_INFO_BASIC, H5P_DEFAULT) < 0)
+        return 0;
+    if (!walk.seen.insert(info.addr).second) return 0;
+    const hid_t object = H5Oopen(group, name, H5P_DEFAULT);
+    if (object >= 0) {
+        probe_object(object, walk);
+        H5Oclose(object);
+    }
+    return 0;
+}
+
+void probe_object(hid_t object, Walk& walk) {
+    H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, nullptr, probe_attribute, &walk.file_bytes);
+    const H5I_type_t kind = H5Iget_type(object);
+    if (kind == H5I_DATASET) probe_dataset(object, walk.file_bytes);
+    if (kind == H5I_GROUP) H5Literate(object, H5_INDEX_NAME, H5_ITER_INC, nullptr, probe_link, &walk);
+}
+
+void probe_file(const std::string& path, hid_t access) {
+    if (H5Fis_hdf5(path.c_str()) <= 0) return;
+    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
+    if (file < 0) return;
+    Walk walk;
+    H5Fget_filesize(file, &walk.file_bytes);
+    const hid_t root = H5Oopen(file, "/", H5P_DEFAULT);
+    if (root >= 0) probe_object(root, walk);
+    H5Oclose(root);
+    H5Fclose(file);
+}
+
+/// Half a second of processor time and a second for each 4 MB, some twenty times what small objects need; then SIGPROF
+/// ends the child.
+void limit_time(std::int64_t bytes) {
+    itimerval limit{};
+    limit.it_value.tv_sec = bytes / (std::int64_t{4} << 20);
+    limit.it_value.tv_usec = 500000;
+    setitimer(ITIMER_PROF, &limit, nullptr);
+}
+
+}  // namespace
+
+void probe(const std::string& path, hid_t access) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) return;
+    // A checkpoint is opened twice: to see what it is, and to read it.
+    using Version = std::tuple<dev_t, ino_t, off_t, time_t, long>;
+    static Version last{};  // under the Lock that the caller holds
+    const Version now{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+    if (now == last) return;
+
+    const pid_t child = ::fork();
+    if (child < 0) return;  // a check that cannot be made stops nobody
+    if (child == 0) {
+        for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF}) ::signal(number, SIG_DFL);
+        const rlimit no_dump{0, 0};
+        ::setrlimit(RLIMIT_CORE, &no_dump);
+        limit_time(status.st_size);
+        probe_file(path, access);
+        ::_exit(0);
+    }
+    int result = 0;
+    pid_t ended = 0;
+    while ((ended = ::waitpid(child, &result, 0)) < 0 && errno == EINTR) {
+    }
+    if (ended == child && WIFSIGNALED(result) && WTERMSIG(result) == SIGPROF)
+        fail(path, ": damaged HDF5 file: the HDF5 library does not come to an end with it");
+    require(ended != child || (WIFEXITED(result) && WEXITSTATUS(result) == 0), path,
+            ": damaged HDF5 file: the HDF5 library crashes on it");
+    last = now;
+}
+
+}  // namespace bitloom::hdf5
