@@ -4,6 +4,8 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "engine/io/flag_values.h"
+#include "engine/io/json_values.h"
 #include "engine/parameter.h"
 #include "models/initializers.h"
 #include "models/resnet.h"
@@ -64,7 +66,7 @@ const Entry& entry(const std::string& name) {
         if (e.defaults.name == name) return e;
     std::string known;
     for (const std::string& n : model_names()) known += (known.empty() ? "" : ", ") + n;
-    throw UsageError(cat("unknown model '", name, "' (", known, ")"));
+    throw UsageError(cat("unknown model ", in_quotes(name), " (", known, ")"));
 }
 
 /// Calls f(name, member pointer) for the options beyond name, input and classes.
@@ -79,6 +81,9 @@ void for_each_option(F&& f) {
     f("pooling", &ModelOptions::pooling);
     f("dense_units", &ModelOptions::dense_units);
 }
+
+void read_option(const Json& value, std::string& option) { value.get_to(option); }
+void read_option(const Json& value, std::vector<std::int64_t>& option) { option = integers_from_json(value); }
 }  // namespace
 
 const std::vector<std::string>& model_names() {
@@ -130,17 +135,17 @@ ModelOptions model_options_from_json(const std::string& text) {
         const Json json = Json::parse(text);
         std::size_t used = 3;
         options.name = json.at("name").get<std::string>();
-        const auto input = json.at("input").get<std::vector<std::int64_t>>();
+        const std::vector<std::int64_t> input = integers_from_json(json.at("input"));
         options.input = Shape(std::span<const std::int64_t>(input));
-        options.classes = json.at("classes").get<std::int64_t>();
+        options.classes = integer_from_json(json.at("classes"));
         for_each_option([&](const char* name, auto member) {
             if (!json.contains(name)) return;
-            json.at(name).get_to(options.*member);
+            read_option(json.at(name), options.*member);
             ++used;
         });
         require(used == json.size(), "it has options that no model knows");
     } catch (const std::exception& error) {
-        fail("cannot read the model description '", text, "': ", error.what());
+        fail("cannot read the model description ", in_quotes(text), ": ", error.what());
     }
     return resolve(std::move(options));
 }

@@ -8,6 +8,7 @@
 #include "apps/common/text.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom {
 namespace {
@@ -57,20 +58,31 @@ void write_score(const std::string& path, const FoldScore& score) {
     write_file_atomically(path, json_of(score).dump(2) + "\n");
 }
 
+namespace {
+int small_integer(const Json& json) {
+    const std::int64_t value = integer_from_json(json);
+    require(value >= 0 && value <= 1 << 20, "needs an integer from 0 to ", 1 << 20, ", got ", value);
+    return static_cast<int>(value);
+}
+}  // namespace
+
 FoldScore read_score(const std::string& path) {
     FoldScore score;
     try {
         const Json json = Json::parse(read_file(path));
-        json.at("fold").get_to(score.fold);
+        score.fold = small_integer(json.at("fold"));
         for (const Column& column : columns) json.at(column.name).get_to(score.*column.value);
-        json.at("epochs").get_to(score.epochs);
-        json.at("tested_epoch").get_to(score.tested_epoch);
+        score.epochs = integer_from_json(json.at("epochs"));
+        score.tested_epoch = integer_from_json(json.at("tested_epoch"));
         json.at("stop_reason").get_to(score.stop_reason);
-        json.at("classes").get_to(score.classes);
-        json.at("confusion").get_to(score.confusion);
-    } catch (const nlohmann::json::exception& error) {
+        score.classes = small_integer(json.at("classes"));
+        score.confusion = integers_from_json(json.at("confusion"));
+    } catch (const std::exception& error) {
         fail(path, ": not the scores of a fold: ", error.what());
     }
+    const auto classes = static_cast<std::size_t>(score.classes);
+    require(score.confusion.size() == classes * classes, path, ": not the scores of a fold: ", score.classes,
+            " classes, but a confusion matrix of ", score.confusion.size(), " entries");
     return score;
 }
 

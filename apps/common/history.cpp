@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/flag_values.h"
 
 namespace bitloom {
 namespace {
@@ -45,7 +46,7 @@ LearningCurve read_history(const std::string& path, const std::string& name) {
             double value = 0;
             const char* end = cells[i].data() + cells[i].size();
             const auto [stop, error] = std::from_chars(cells[i].data(), end, value);
-            require(error == std::errc() && stop == end, path, ":", row, ": '", cells[i], "' is no number");
+            require(error == std::errc() && stop == end, path, ":", row, ": ", in_quotes(cells[i]), " is no number");
             series[i]->push_back(value);
         }
     }

@@ -7,6 +7,8 @@
 #include <numbers>
 #include <string_view>
 
+#include "engine/io/flag_values.h"
+
 namespace bitloom {
 
 namespace {
@@ -146,7 +148,8 @@ T parse_number(std::string_view text, std::string_view whole, T low, T high) {
     T value{};
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (code != std::errc{} || end != text.data() + text.size() || !(value >= low && value <= high))
-        throw UsageError(cat("augmentation '", whole, "': expected a number in ", low, "..", high, " behind the name"));
+        throw UsageError(
+            cat("augmentation ", in_quotes(whole), ": expected a number in ", low, "..", high, " behind the name"));
     return value;
 }
 
@@ -158,8 +161,8 @@ std::shared_ptr<const Augmentation> parse_one(std::string_view text) {
     if (name == "shift") return std::make_shared<RandomShift>(parse_number<double>(number, text, 0, 1));
     if (name == "rotate") return std::make_shared<RandomRotation>(parse_number<double>(number, text, 0, 180));
     if (name == "cutout") return std::make_shared<Cutout>(parse_number<int>(number, text, 0, 4096));
-    throw UsageError(cat("augmentation '", text,
-                         "' is unknown; known: crop<pixels>, flip, shift<fraction>, rotate<degrees>, "
+    throw UsageError(cat("augmentation ", in_quotes(text),
+                         " is unknown; known: crop<pixels>, flip, shift<fraction>, rotate<degrees>, "
                          "cutout<side>"));
 }
 

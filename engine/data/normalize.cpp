@@ -5,6 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/io/flag_values.h"
+
 namespace bitloom {
 
 namespace {
@@ -107,8 +109,8 @@ std::vector<float> parse_numbers(std::string_view text, const std::string& whole
         const auto [end, code] = std::from_chars(part.data(), part.data() + part.size(), value);
         if (code != std::errc{} || end != part.data() + part.size() || !std::isfinite(value))
             throw UsageError(
-                cat("normalization '", whole,
-                    "' is unknown; known: none, unit, cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel, "
+                cat("normalization ", in_quotes(whole),
+                    " is unknown; known: none, unit, cifar-bsq, cifar-ec2t, mnist-ec2t, per-pixel, per-channel, "
                     "or means/deviations such as 0.5,0.5,0.5/0.2,0.2,0.2"));
         numbers.push_back(value);
         if (comma == std::string_view::npos) return numbers;
@@ -189,13 +191,14 @@ Normalization normalization_by_name(const std::string& name, const Dataset& trai
         norm.mean = parse_numbers(std::string_view(name).substr(0, slash), name);
         if (slash != std::string::npos) norm.std = parse_numbers(std::string_view(name).substr(slash + 1), name);
         for (const float s : norm.std)
-            if (s <= 0) throw UsageError(cat("normalization '", name, "': a deviation must be greater than 0"));
+            if (s <= 0)
+                throw UsageError(cat("normalization ", in_quotes(name), ": a deviation must be greater than 0"));
     }
     const auto channels = static_cast<std::size_t>(train.image_shape()[2]);
     for (const auto* values : {&norm.mean, &norm.std})
         if (!values->empty() && values->size() != channels)
-            throw UsageError(cat("normalization '", name, "' has ", values->size(), " values for images of ", channels,
-                                 " channels"));
+            throw UsageError(cat("normalization ", in_quotes(name), " has ", values->size(), " values for images of ",
+                                 channels, " channels"));
     return norm;
 }
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <set>
 
+#include "engine/io/flag_values.h"
 #include "engine/io/hdf5_handle.h"
 
 namespace bitloom::hdf5 {
@@ -33,7 +34,7 @@ std::string reason() {
 }
 
 std::string label(const std::string& path, std::string_view object) {
-    return object.empty() ? path : cat(path, ": '", object, "'");
+    return object.empty() ? path : cat(path, ": ", in_quotes(object));
 }
 
 Id type_of(DType dtype) {

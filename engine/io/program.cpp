@@ -13,9 +13,10 @@ namespace bitloom {
 
 namespace {
 
-/// One line, whatever the message.
+/// One line, whatever the message: names from files and arguments may hold anything, a terminal's commands too.
 void report(const std::string& program, std::string message) {
-    std::replace(message.begin(), message.end(), '\n', ' ');
+    std::replace_if(
+        message.begin(), message.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
     std::cerr << program << ": " << message << std::endl;
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/io/flag_values.h"
 #include "engine/train/callback.h"
 
 namespace bitloom {
@@ -151,7 +152,7 @@ private:
 // Parsing.
 
 [[noreturn]] void refuse(std::string_view text, const std::string& reason) {
-    throw UsageError(cat("schedule '", text, "': ", reason));
+    throw UsageError(cat("schedule ", in_quotes(text), ": ", reason));
 }
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
@@ -168,7 +169,7 @@ template <class T>
 T number(std::string_view whole, std::string_view text) {
     T value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) refuse(whole, cat("'", text, "' is not a number"));
+    if (error != std::errc() || end != text.data() + text.size()) refuse(whole, cat(in_quotes(text), " is not a number"));
     return value;
 }
 
@@ -199,7 +200,7 @@ std::unique_ptr<Schedule> parse_plateau(std::string_view whole, std::string_view
     if (!arguments.empty()) {
         for (const std::string_view part : split(arguments, ',')) {
             const auto equals = part.find('=');
-            if (equals == std::string_view::npos) refuse(whole, cat("'", part, "' is not KEY=VALUE"));
+            if (equals == std::string_view::npos) refuse(whole, cat(in_quotes(part), " is not KEY=VALUE"));
             const std::string_view key = part.substr(0, equals), value = part.substr(equals + 1);
             if (key == "metric")
                 options.metric = value;
@@ -215,7 +216,7 @@ std::unique_ptr<Schedule> parse_plateau(std::string_view whole, std::string_view
                 options.min_lr = number_in<double>(whole, key, value, 0, 1e300);
             else
                 refuse(whole,
-                       cat("plateau knows metric, factor, patience, min_delta, cooldown and min_lr, not '", key, "'"));
+                       cat("plateau knows metric, factor, patience, min_delta, cooldown and min_lr, not ", in_quotes(key)));
         }
     }
     return plateau_schedule(rate, options);
@@ -252,7 +253,7 @@ std::unique_ptr<Schedule> parse_schedule(std::string_view text, double rate, std
     const std::vector<std::string_view> parts = split(rest, ':');
     const std::string_view name = parts[0], arguments = parts.size() > 1 ? parts[1] : std::string_view();
     const std::size_t most_parts = name == "step" || name == "every" ? 3 : name == "constant" ? 1 : 2;
-    if (parts.size() > most_parts) refuse(text, cat("nothing may follow '", parts[most_parts - 1], "'"));
+    if (parts.size() > most_parts) refuse(text, cat("nothing may follow ", in_quotes(parts[most_parts - 1])));
     const auto factor = [&] { return parts.size() > 2 ? number_in<double>(text, "factor", parts[2], 0, 1e300) : 0.1; };
 
     std::unique_ptr<Schedule> schedule;
