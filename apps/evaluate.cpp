@@ -1,8 +1,7 @@
 // evaluate: accuracy and cross-entropy of a trained network on a data set.
 
-#include <nlohmann/json.hpp>
-
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "apps/common/common_flags.h"
@@ -139,8 +138,8 @@ std::string lines(const ClassificationMetrics& metrics, const EvaluateFlags& val
 }
 
 std::string lines(const FoldingReport& folding) {
-    std::string text = cat("batch norms folded: ", folding.folded.size(), "/",
-                           folding.folded.size() + folding.kept.size(), "\n");
+    std::string text =
+        cat("batch norms folded: ", folding.folded.size(), "/", folding.folded.size() + folding.kept.size(), "\n");
     for (const FoldingReport::Kept& kept : folding.kept) text += cat("kept ", kept.path, ": ", kept.reason, "\n");
     return text;
 }

@@ -33,7 +33,7 @@ struct KfoldFlags {
     std::int64_t folds = 10, start = 0, epochs = 100, batch_size = 512, buffer_size = 1024, classes = 10;
     double learning_rate = 3e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-7;
     std::string augment, moving_variance = "fused";
-    bool reference_last_epoch = false, file_order = false;
+    bool reference_last_epoch = false, file_order = false, deterministic = false;
     std::int64_t jobs = 0, checkpoint_every_steps = 0;
 };
 
@@ -79,6 +79,7 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
               "test the last epoch's weights, as the published program does, not the best");
     flags.add("file-order", values.file_order,
               "cut the folds in the order of the files instead of a fixed permutation");
+    add_deterministic_flag(flags, values.deterministic);
     flags.add("checkpoint-every-steps", values.checkpoint_every_steps, "besides at the end of each epoch", {.min = 0});
 }
 
@@ -207,9 +208,12 @@ int run(int argc, char** argv) {
                   "the published experiment on SVHN");
     flags.example("--resume --out-dir runs/svhn", "continues it after an interruption");
     flags.parse(argc, argv);
-    if (common.resume && !common.out_dir.empty())
-        resume_flags(flags, common.out_dir,
-                     {"resume", "out-dir", "data-dir", "jobs", "epochs", "start", "single", "checkpoint-every-steps"});
+    if (common.resume && !common.out_dir.empty()) {
+        std::vector<std::string> changeable{"resume", "out-dir", "data-dir", "jobs",
+                                            "epochs", "start",   "single",   "checkpoint-every-steps"};
+        if (recorded_deterministic(common.out_dir)) changeable.push_back("threads");
+        resume_flags(flags, common.out_dir, changeable);
+    }
     check_usage(values, common);
 
     const std::int64_t processors = default_thread_count();
@@ -219,6 +223,7 @@ int run(int argc, char** argv) {
     // Recorded, so that a resumed run computes the same bits wherever and with however many folds it goes on.
     if (common.threads == 0) common.threads = std::max<std::int64_t>(1, processors / jobs);
 
+    set_deterministic(values.deterministic);
     FoldSettings settings = fold_settings(values, common, flags);
 
     make_folder(common.out_dir);

@@ -37,7 +37,7 @@ struct TrainFlags {
     bool rgb = false;
     std::string normalize = "unit", augment;
     double validation_split = 0;
-    bool drop_last = false;
+    bool drop_last = false, deterministic = false;
     std::int64_t epochs = 10, batch_size = 128, max_steps = 0;
     std::string optimizer = "sgd", schedule = "constant", monitor = "val_accuracy", test_weights = "last";
     double learning_rate = 0.1, momentum = 0.9, weight_decay = 0, l1 = 0, l2 = 0;
@@ -81,6 +81,7 @@ void add_train_flags(Flags& flags, TrainFlags& values) {
     flags.add("early-stop", values.early_stop, "end after so many epochs without improvement; 0: never", {.min = 0});
     flags.add("test-weights", values.test_weights, "weights to test at the end", {.choices = {"last", "best"}});
     flags.add("checkpoint-every-steps", values.checkpoint_every_steps, "besides at the end of each epoch", {.min = 0});
+    add_deterministic_flag(flags, values.deterministic);
     flags.add("dtype", values.dtype, "f64 on the reference device only", {.choices = {"f32", "f64"}});
     flags.add("precision", values.precision, "only fp32 in this version");
 }
@@ -198,13 +199,16 @@ int run(int argc, char** argv) {
                   "a recipe from a file");
     flags.example("--resume --out-dir runs/resnet20", "continues it after an interruption");
     flags.parse(argc, argv);
-    if (common.resume && !common.out_dir.empty())
-        resume_flags(flags, common.out_dir,
-                     {"resume", "out-dir", "data-dir", "epochs", "max-steps", "early-stop", "test-weights",
-                      "checkpoint-every-steps"});
+    if (common.resume && !common.out_dir.empty()) {
+        std::vector<std::string> changeable{"resume",    "out-dir",    "data-dir",     "epochs",
+                                            "max-steps", "early-stop", "test-weights", "checkpoint-every-steps"};
+        if (recorded_deterministic(common.out_dir)) changeable.push_back("threads");
+        resume_flags(flags, common.out_dir, changeable);
+    }
     const Device device = open_device(common.device);
     check_usage(values, common, device);
     set_threads(static_cast<int>(common.threads));
+    set_deterministic(values.deterministic);
     common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits
     make_folder(common.out_dir);
     const RunFiles files(common.out_dir);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -105,6 +106,13 @@ void set_threads(int count) {
 }
 
 int thread_count() { return omp_get_max_threads(); }
+
+namespace {
+std::atomic<bool> deterministic_flag{false};
+}  // namespace
+
+void set_deterministic(bool on) { deterministic_flag.store(on, std::memory_order_relaxed); }
+bool deterministic() { return deterministic_flag.load(std::memory_order_relaxed); }
 
 void ensure_passive_waiting(char** argv) {
     if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;

@@ -19,6 +19,13 @@ void set_threads(int count);
 /// What set_threads chose for the calling thread.
 int thread_count();
 
+/// Whether results must not depend on the number of threads, for the whole program: sums over a batch are then formed
+/// from a fixed number of parts, at some cost (ARCHITECTURE.md, decision 15). False at first.
+void set_deterministic(bool on);
+bool deterministic();
+/// The fixed number of parts.
+inline constexpr int deterministic_parts = 8;
+
 /// Makes idle OpenMP threads sleep instead of spin, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT say otherwise. libgomp
 /// reads them when it is loaded, so the program replaces itself once by itself with the variable set. Call it first in
 /// main with main's argv; it returns at once in the second life and where the program cannot be replaced.

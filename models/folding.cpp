@@ -89,7 +89,8 @@ std::string try_to_fold(const Graph& graph, const GraphCall& call, BatchNorm& bn
         return "a max pooling is in between and some gamma is not positive";
     chain.push_back(before);
     for (const int index : chain)
-        if (graph.consumers(index).size() != 1) return cat("something else reads ", graph.calls()[static_cast<std::size_t>(index)].path);
+        if (graph.consumers(index).size() != 1)
+            return cat("something else reads ", graph.calls()[static_cast<std::size_t>(index)].path);
     if (count_calls(graph, source.module) != 1 || count_calls(graph, &bn) != 1)
         return "it or its layer is called more than once";
     if (source.module->has_hooks() || !target.weight->transforms.empty() || !target.bias->transforms.empty())

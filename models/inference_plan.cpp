@@ -20,7 +20,7 @@ using ops::OpKernels;
 
 namespace {
 
-constexpr int none = -2;          // no residual
+constexpr int none = -2;  // no residual
 constexpr int network_input = -1;
 constexpr int never = std::numeric_limits<int>::max();
 
@@ -223,8 +223,8 @@ void InferencePlan::execute(const Step& step, const Tensor& network_x) {
             ops::kernel(device_, "unary_forward", &OpKernels::unary_forward)(ops::UnaryOp::relu, 0, 0, x, y);
             break;
         case Kind::add:
-            ops::kernel(device_, "binary_forward", &OpKernels::binary_forward)(
-                ops::BinaryOp::add, x, value(step.inputs[1], network_x), y);
+            ops::kernel(device_, "binary_forward", &OpKernels::binary_forward)(ops::BinaryOp::add, x,
+                                                                               value(step.inputs[1], network_x), y);
             break;
         case Kind::max_pool:
             ops::kernel(device_, "max_pool2d_forward", &OpKernels::max_pool2d_forward)(step.pool, x, y, nullptr);

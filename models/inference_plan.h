@@ -13,9 +13,9 @@ namespace bitloom {
 
 /// Inference without tape and modules. The plan fuses a convolution with the addition and the ReLU behind it, a dense
 /// layer or batch norm with its ReLU, leaves out folded batch norms (models/folding.h), and gives buffers whose value
-/// nobody reads any more to later steps. A layer it has no kernel call for, and any with hooks, runs as the module it is.
-/// Weight transforms are applied once, when the plan is built; weights changed afterwards in place are seen, shapes,
-/// hooks and transforms are not: build the plan again. One plan a thread.
+/// nobody reads any more to later steps. A layer it has no kernel call for, and any with hooks, runs as the module it
+/// is. Weight transforms are applied once, when the plan is built; weights changed afterwards in place are seen,
+/// shapes, hooks and transforms are not: build the plan again. One plan a thread.
 class InferencePlan {
    public:
     /// `input`: the shape of the inputs, batch included; their dtype and device are the parameters'. Throws Error where

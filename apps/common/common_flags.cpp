@@ -28,6 +28,10 @@ void add_common_flags(Flags& flags, CommonFlags& values) {
     flags.add("resume", values.resume, "continue the run in out-dir; flags that are not given are taken from there");
 }
 
+void add_deterministic_flag(Flags& flags, bool& value) {
+    flags.add("deterministic", value, "the same bits whatever --threads says, at some cost in time");
+}
+
 void add_data_flags(Flags& flags, DataFlags& values) {
     flags.group("Data");
     flags.add("dataset", values.dataset, "images to learn from; digits is built in", {.choices = dataset_names()});
@@ -76,6 +80,13 @@ void resume_flags(Flags& flags, const std::string& folder, const std::vector<std
             throw UsageError(cat("--resume: the run in ", folder, " has --", name, "=", before[name].dump(), ", not ",
                                  value.dump()));
     }
+}
+
+bool recorded_deterministic(const std::string& folder) {
+    const std::string path = config_path(folder);
+    if (!std::filesystem::exists(path)) return false;
+    const Json recorded = Json::parse(read_file(path), nullptr, false);
+    return recorded.is_object() && recorded.contains("deterministic") && recorded["deterministic"] == true;
 }
 
 std::string command_line(int argc, const char* const* argv) {

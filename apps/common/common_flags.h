@@ -17,6 +17,8 @@ struct CommonFlags {
     std::string out_dir;
     bool resume = false;
 };
+/// The flag --deterministic of programs that train; its value goes to set_deterministic.
+void add_deterministic_flag(Flags& flags, bool& value);
 void add_common_flags(Flags& flags, CommonFlags& values);
 
 struct DataFlags {
@@ -41,6 +43,10 @@ void write_run_record(const std::string& folder, const std::string& program, con
 /// Continues the run in `folder`: flags that were not given take the values of its config.json. Throws UsageError where
 /// there is none, or where a flag was given another value than the run has; `changeable` names those that may differ.
 void resume_flags(Flags& flags, const std::string& folder, const std::vector<std::string>& changeable);
+
+/// Whether the run in `folder` was started with --deterministic, so that its thread count may change. False where there
+/// is no run.
+bool recorded_deterministic(const std::string& folder);
 
 /// The command line as a shell would take it.
 std::string command_line(int argc, const char* const* argv);

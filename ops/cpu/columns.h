@@ -21,7 +21,7 @@ inline Period period_of(std::int64_t channels, std::int64_t at_least) {
 
 /// Constants of the channels, repeated over a period; `columns` such arrays one behind another.
 class PeriodicConstants {
-public:
+   public:
     PeriodicConstants(std::int64_t channels, std::int64_t at_least, int columns)
         : channels_(channels),
           period_(period_of(channels, at_least)),
@@ -46,7 +46,7 @@ public:
         });
     }
 
-private:
+   private:
     std::int64_t channels_;
     Period period_;
     Tensor storage_;
@@ -106,22 +106,22 @@ void add_rows(const Term& term, std::int64_t channels, std::int64_t begin, std::
 
 /// totals[s][c] = the sum over all rows of what term adds: `term.add<V>(element, lane, sums)` adds one register's (or
 /// one element's) terms to sums[0..Sums); `lane` indexes constants repeated over a period of at least 4 registers.
-/// Threads take contiguous rows; their totals are added in thread order.
+/// Parts are contiguous rows; their totals are added in order.
 template <int Sums, class Term>
 void column_sums(std::int64_t rows, std::int64_t channels, const Term& term, double* totals) {
-    const int threads = threads_for(rows * channels);
+    const int parts = parts_for(rows * channels);
     const std::int64_t length = period_of(channels, 4 * simd_lanes).length;
-    Tensor lanes = Tensor::empty({threads, Sums * length});
-    Tensor partial = Tensor::zeros({threads, Sums * channels}, DType::f64);
+    Tensor lanes = Tensor::empty({parts, Sums * length});
+    Tensor partial = Tensor::zeros({parts, Sums * channels}, DType::f64);
     float* lane_memory = lanes.write<float>();
     double* partial_memory = partial.write<double>();
-    parallel_ranges(rows, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
-        detail::add_rows<Sums>(term, channels, begin, end, lane_memory + thread * Sums * length,
-                               partial_memory + thread * Sums * channels);
+    parallel_ranges(rows, parts, [&](std::int64_t begin, std::int64_t end, int part) {
+        detail::add_rows<Sums>(term, channels, begin, end, lane_memory + part * Sums * length,
+                               partial_memory + part * Sums * channels);
     });
     std::fill_n(totals, Sums * channels, 0.0);
-    for (int t = 0; t < threads; ++t)
-        for (std::int64_t i = 0; i < Sums * channels; ++i) totals[i] += partial_memory[t * Sums * channels + i];
+    for (int part = 0; part < parts; ++part)
+        for (std::int64_t i = 0; i < Sums * channels; ++i) totals[i] += partial_memory[part * Sums * channels + i];
 }
 
 /// The sum of each column of x [rows, channels].

@@ -1,6 +1,7 @@
 #include "ops/cpu/columns.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/onednn.h"
+#include "ops/cpu/slices.h"
 
 namespace bitloom::ops::cpu {
 
@@ -13,14 +14,39 @@ void sum_columns(const float* x, std::int64_t rows, std::int64_t channels, float
     for (std::int64_t c = 0; c < channels; ++c) sums[c] = static_cast<float>(t[c]);
 }
 
-/// An empty sum where an extent is 0, which oneDNN does not take.
+/// c = relu?(a op(b) + bias). An empty sum where k is 0, which oneDNN does not take.
 void product(const onednn::MatrixProduct& p, const float* a, const float* b, const float* bias, Tensor& c, float* pc) {
     if (c.numel() == 0) return;
-    if (p.k != 0) return onednn::matrix_product(p, a, b, bias, pc);
-    for (std::int64_t i = 0; i < c.numel(); ++i) {
-        const float sum = bias ? bias[i % p.n] : 0.0f;
-        pc[i] = p.relu ? std::max(sum, 0.0f) : sum;
+    if (p.k == 0) {
+        for (std::int64_t i = 0; i < c.numel(); ++i) {
+            const float sum = bias ? bias[i % p.n] : 0.0f;
+            pc[i] = p.relu ? std::max(sum, 0.0f) : sum;
+        }
+    } else if (deterministic()) {
+        for_each_slice(p.m, [&](std::int64_t first, std::int64_t count, int) {
+            onednn::MatrixProduct rows = p;
+            rows.m = count;
+            onednn::matrix_product(rows, a + first * p.k, b, bias, pc + first * p.n);
+        });
+    } else {
+        onednn::matrix_product(p, a, b, bias, pc);
     }
+}
+
+/// dweight [out, in] = the sum over the batch of dy x.
+void sum_products(std::int64_t batch, std::int64_t out, std::int64_t in, const float* dy, const float* x,
+                  Tensor& dweight, float* pdw) {
+    const onednn::MatrixProduct p{.m = out, .n = in, .k = batch, .transpose_a = true};
+    if (dweight.numel() == 0 || batch == 0) return dweight.fill(0);
+    if (!deterministic()) return onednn::matrix_product(p, dy, x, nullptr, pdw);
+    Tensor partial = Tensor::empty({slice_count(batch), dweight.numel()});
+    float* pp = partial.write<float>();
+    for_each_slice(batch, [&](std::int64_t first, std::int64_t count, int s) {
+        onednn::MatrixProduct part = p;
+        part.k = count;
+        onednn::matrix_product(part, dy + first * out, x + first * in, nullptr, pp + s * dweight.numel());
+    });
+    sum_slices(partial, dweight);
 }
 
 }  // namespace
@@ -34,12 +60,9 @@ void dense_forward(const Tensor& x, const Tensor& weight, const Tensor* bias, Te
 void dense_inference(const Tensor& x, const Tensor& weight, const Tensor* bias, NormEpilogue epilogue, Tensor& y) {
     constexpr std::string_view who = "dense_inference";
     const float *px = input(x, who), *pw = input(weight, who), *pb = optional_input(bias, who);
-    product({.m = x.dim(0),
-             .n = weight.dim(0),
-             .k = x.dim(1),
-             .transpose_b = true,
-             .relu = epilogue == NormEpilogue::relu},
-            px, pw, pb, y, output(y, who));
+    product(
+        {.m = x.dim(0), .n = weight.dim(0), .k = x.dim(1), .transpose_b = true, .relu = epilogue == NormEpilogue::relu},
+        px, pw, pb, y, output(y, who));
 }
 
 void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) {
@@ -51,8 +74,7 @@ void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) {
 void dense_backward_weights(const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias) {
     constexpr std::string_view who = "dense_backward_weights";
     const float *px = input(x, who), *pdy = input(dy, who);
-    product({.m = dweight.dim(0), .n = dweight.dim(1), .k = x.dim(0), .transpose_a = true}, pdy, px, nullptr, dweight,
-            output(dweight, who));
+    sum_products(x.dim(0), dweight.dim(0), dweight.dim(1), pdy, px, dweight, output(dweight, who));
     if (dbias) sum_columns(pdy, dy.dim(0), dy.dim(1), output(*dbias, who));
 }
 

@@ -45,7 +45,7 @@ decltype(auto) guarded(const char* who, F&& f) {
 
 /// One thing a call binds memory to. The memory object lives as long as the plan; only its pointer changes.
 class Argument {
-public:
+   public:
     Argument() = default;
     explicit Argument(const Desc& desc) : memory_(desc, engine(), nullptr) {}
     void bind(const void* data) {
@@ -55,7 +55,7 @@ public:
     }
     dnnl_memory_t handle() const { return memory_.get(); }
 
-private:
+   private:
     dnnl::memory memory_;
     const void* bound_ = nullptr;
 };
@@ -73,7 +73,7 @@ std::atomic<std::uint64_t> plans_created{0};
 
 /// Reordered copies of the weights that met one primitive, by (id, address, version) of the weight.
 class WeightCopies {
-public:
+   public:
     WeightCopies() = default;
     WeightCopies(const Desc& ours, const Desc& wanted)
         : wanted_(wanted), source_(ours), reorder_(dnnl::reorder::primitive_desc(engine(), ours, engine(), wanted)) {}
@@ -107,7 +107,7 @@ public:
     }
     std::size_t held_bytes() const { return copies_.size() * wanted_.get_size(); }
 
-private:
+   private:
     struct Copy {
         std::uint64_t id = 0, version = 0, used = 0;
         const void* address = nullptr;
@@ -239,8 +239,7 @@ bool brgconv_may_follow(const Conv2dGeometry& g) {
 }
 
 dnnl::convolution_forward::primitive_desc forward_descriptor(const Conv2dGeometry& g, const Descriptors& d,
-                                                             bool with_bias,
-                                                             const dnnl::primitive_attr& attributes) {
+                                                             bool with_bias, const dnnl::primitive_attr& attributes) {
     using Forward = dnnl::convolution_forward;
     const auto prop = dnnl::prop_kind::forward_training;
     const auto direct = dnnl::algorithm::convolution_direct;
@@ -328,8 +327,8 @@ void build_backward_data(Plan& plan, const Key& key) {
     const Descriptors d = describe(key.geometry, false);
     const dnnl::convolution_backward_data::desc desc(dnnl::algorithm::convolution_direct, d.src, d.weights, d.dst,
                                                      d.strides, d.dilates, d.pad_begin, d.pad_end);
-    const dnnl::convolution_backward_data::primitive_desc pd(desc, user_scratchpad(), engine(),
-                                                             forward_descriptor(key.geometry, d, false, user_scratchpad()));
+    const dnnl::convolution_backward_data::primitive_desc pd(
+        desc, user_scratchpad(), engine(), forward_descriptor(key.geometry, d, false, user_scratchpad()));
     plan.primitive = dnnl::convolution_backward_data(pd);
     plan.add(DNNL_ARG_DIFF_DST, plan.inputs[0], d.dst);
     plan.add_weight(pd.weights_desc(), d.our_weights);

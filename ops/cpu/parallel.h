@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "engine/tensor.h"
+#include "engine/threads.h"
 
 namespace bitloom::ops::cpu {
 
@@ -18,18 +19,22 @@ inline constexpr std::int64_t parallel_threshold = 1 << 15;
 /// Threads that a pass over `elements` uses.
 inline int threads_for(std::int64_t elements) { return elements < parallel_threshold ? 1 : omp_get_max_threads(); }
 
-/// Calls f(begin, end, thread) on contiguous parts of [0, n), one a thread, in one parallel region.
+/// Parts that a sum over `elements` is formed from: one a thread, or a fixed number.
+inline int parts_for(std::int64_t elements) {
+    return deterministic() && elements >= parallel_threshold ? deterministic_parts : threads_for(elements);
+}
+
+/// Calls f(begin, end, part) on contiguous parts of [0, n), side by side, in one parallel region.
 template <class F>
-void parallel_ranges(std::int64_t n, int threads, F&& f) {
+void parallel_ranges(std::int64_t n, int parts, F&& f) {
+    const auto run = [&](int part) { f(n * part / parts, n * (part + 1) / parts, part); };
+    const int threads = std::min(parts, omp_get_max_threads());
     if (threads == 1) {
-        f(std::int64_t{0}, n, 0);
+        for (int part = 0; part < parts; ++part) run(part);
         return;
     }
-#pragma omp parallel num_threads(threads)
-    {
-        const std::int64_t parts = omp_get_num_threads(), part = omp_get_thread_num();
-        f(n * part / parts, n * (part + 1) / parts, static_cast<int>(part));
-    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < parts; ++part) run(part);
 }
 
 /// parallel_ranges over n items of `width` elements each.

@@ -41,16 +41,16 @@ double sum_of(const float* x, std::int64_t n) {
     return total;
 }
 
-/// The sum over one run, by threads on contiguous parts.
+/// The sum over one run, from contiguous parts.
 double sum_all(const float* x, std::int64_t n) {
-    const int threads = threads_for(n);
-    if (threads == 1) return sum_of(x, n);
-    Tensor partial = Tensor::zeros({threads}, DType::f64);
+    const int parts = parts_for(n);
+    if (parts == 1) return sum_of(x, n);
+    Tensor partial = Tensor::zeros({parts}, DType::f64);
     double* p = partial.write<double>();
-    parallel_ranges(n, threads,
-                    [&](std::int64_t begin, std::int64_t end, int t) { p[t] = sum_of(x + begin, end - begin); });
+    parallel_ranges(n, parts,
+                    [&](std::int64_t begin, std::int64_t end, int part) { p[part] = sum_of(x + begin, end - begin); });
     double total = 0;
-    for (int t = 0; t < threads; ++t) total += p[t];
+    for (int part = 0; part < parts; ++part) total += p[part];
     return total;
 }
 

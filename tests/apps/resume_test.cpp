@@ -84,6 +84,33 @@ int run_with_kills(const std::string& program, std::vector<std::string> argument
 
 constexpr int kills = 5;
 
+TEST(Resume, DeterministicRunsMayGoOnWithAnotherNumberOfThreads) {
+    const TemporaryFolder folder;
+    const auto train = [&](const std::string& name, std::vector<std::string> more) {
+        std::vector<std::string> arguments{"--dataset=digits", "--model=svhn_cnn",
+                                           "--train-size=640", "--test-size=100",
+                                           "--epochs=2",       "--batch-size=64",
+                                           "--optimizer=sgd",  "--lr=0.05",
+                                           "--augment=crop2",  "--out-dir=" + (folder / name)};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return run("train", arguments);
+    };
+    ASSERT_EQ(train("one", {"--deterministic", "--threads=1"}).status, 0);
+    ASSERT_EQ(train("two", {"--deterministic", "--threads=2"}).status, 0);
+    expect_equal_checkpoints(folder / "one/last.h5", folder / "two/last.h5");
+
+    ASSERT_EQ(train("mixed", {"--deterministic", "--threads=2", "--max-steps=13"}).status, 0);
+    const ProcessResult resumed =
+        run("train", {"--resume", "--out-dir=" + (folder / "mixed"), "--threads=1", "--max-steps=0"});
+    ASSERT_EQ(resumed.status, 0) << resumed.err;
+    expect_equal_checkpoints(folder / "one/last.h5", folder / "mixed/last.h5");
+
+    ASSERT_EQ(train("plain", {"--threads=2", "--max-steps=3"}).status, 0);
+    const ProcessResult refused = run("train", {"--resume", "--out-dir=" + (folder / "plain"), "--threads=1"});
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_THAT(refused.err, testing::HasSubstr("has --threads=2, not 1"));
+}
+
 TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
     const TemporaryFolder folder;
     const auto arguments = [&](const std::string& name) {

@@ -1,5 +1,7 @@
 // Folded batch norms and inference plans against the network as it was.
 
+#include "models/folding.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,7 +12,6 @@
 #include "engine/data/readers.h"
 #include "engine/random.h"
 #include "engine/train/evaluator.h"
-#include "models/folding.h"
 #include "models/import.h"
 #include "models/inference_plan.h"
 #include "models/layers/activation.h"
@@ -78,7 +79,7 @@ struct NetworkCase {
     const char* variant;
     int folded;  ///< expected
     int kept;
-    int steps;   ///< of the folded network's plan
+    int steps;  ///< of the folded network's plan
     bool negative = true;
 };
 
@@ -114,16 +115,13 @@ TEST_P(FoldedNetworks, GiveTheSameLogits) {
     EXPECT_TRUE(fold_batch_norm(*network, x.shape()).folded.empty()) << "nothing is folded twice";
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FoldedNetworks,
-                         testing::Values(NetworkCase{"resnet20", "A", 19, 0, 23},  // 19 convolutions, 2 shortcuts, pooling, linear
-                                         NetworkCase{"resnet20", "B", 21, 0, 23},
-                                         NetworkCase{"svhn_cnn", "", 2, 4, 14},
-                                         NetworkCase{"svhn_cnn", "", 5, 1, 14, false},
-                                         NetworkCase{"gpfq_cnn", "", 0, 7, 19},
-                                         NetworkCase{"mnist_mlp", "", 0, 2, 6}),
-                         [](const auto& info) {
-                             return cat(info.param.name, info.param.variant, info.param.negative ? "" : "_positive");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, FoldedNetworks,
+    testing::Values(NetworkCase{"resnet20", "A", 19, 0, 23},  // 19 convolutions, 2 shortcuts, pooling, linear
+                    NetworkCase{"resnet20", "B", 21, 0, 23}, NetworkCase{"svhn_cnn", "", 2, 4, 14},
+                    NetworkCase{"svhn_cnn", "", 5, 1, 14, false}, NetworkCase{"gpfq_cnn", "", 0, 7, 19},
+                    NetworkCase{"mnist_mlp", "", 0, 2, 6}),
+    [](const auto& info) { return cat(info.param.name, info.param.variant, info.param.negative ? "" : "_positive"); });
 
 TEST(Folding, SaysWhyABatchNormIsKept) {
     ModelOptions options;
