@@ -23,7 +23,7 @@ printf '%-12s %8s %12s %10s %8s\n' target seconds executions peak_MB result
 for target in "${targets[@]}"; do
     mkdir -p -- "$out/$target"
     log=$out/$target.log
-    (cd -- "$out" && "$bin/fuzz_$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
+    (cd -- "$out" && "$bin/fuzz_$target" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=1024 \
         -artifact_prefix="$out/$target-" -print_final_stats=1 "$out/$target" "$out/seeds/$target") >"$log" 2>&1
     result=$?
     ((result == 0)) || status=1

@@ -14,7 +14,9 @@ void make_folder(const std::string& path) {
     std::error_code error;
     std::filesystem::create_directories(path, error);
     require(!error, "cannot create the folder ", path, ": ", error.message());
-    require(access(path.c_str(), W_OK | X_OK) == 0, "cannot write into the folder ", path, ": ", std::strerror(errno));
+    if (access(path.c_str(), W_OK | X_OK) == 0) return;
+    const int reason = errno;  // before the making of the message changes it
+    fail("cannot write into the folder ", path, ": ", std::strerror(reason));
 }
 
 }  // namespace bitloom

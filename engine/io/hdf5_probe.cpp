@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <set>
-#include <tuple>
 #include <vector>
 
 #include "engine/io/hdf5_handle.h"
@@ -135,12 +134,12 @@ void probe_file(const std::string& path, hid_t access) {
     H5Fclose(file);
 }
 
-/// Half a second of processor time and a second for each 4 MB, some twenty times what small objects need; then SIGPROF
-/// ends the child.
+/// A fifth of a second of processor time and a second for each 4 MB, some twenty times what small objects need; then
+/// SIGPROF ends the child.
 void limit_time(std::int64_t bytes) {
     itimerval limit{};
     limit.it_value.tv_sec = bytes / (std::int64_t{4} << 20);
-    limit.it_value.tv_usec = 500000;
+    limit.it_value.tv_usec = 200000;
     setitimer(ITIMER_PROF, &limit, nullptr);
 }
 
@@ -149,12 +148,6 @@ void limit_time(std::int64_t bytes) {
 void probe(const std::string& path, hid_t access) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) return;
-    // A checkpoint is opened twice: to see what it is, and to read it.
-    using Version = std::tuple<dev_t, ino_t, off_t, time_t, long>;
-    static Version last{};  // under the Lock that the caller holds
-    const Version now{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
-    if (now == last) return;
-
     const pid_t child = ::fork();
     if (child < 0) return;  // a check that cannot be made stops nobody
     if (child == 0) {
@@ -173,7 +166,6 @@ void probe(const std::string& path, hid_t access) {
         fail(path, ": damaged HDF5 file: the HDF5 library does not come to an end with it");
     require(ended != child || (WIFEXITED(result) && WEXITSTATUS(result) == 0), path,
             ": damaged HDF5 file: the HDF5 library crashes on it");
-    last = now;
 }
 
 }  // namespace bitloom::hdf5

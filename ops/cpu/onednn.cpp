@@ -1,6 +1,7 @@
 #include "ops/cpu/onednn.h"
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <atomic>
 #include <memory>
@@ -393,9 +394,19 @@ Plans& plans() {
     return p;
 }
 
+/// oneDNN 2 dies of a segmentation fault where the process may map no memory for the code that it generates: asked for
+/// first, on behalf of a new plan.
+void require_room() {
+    constexpr std::size_t room = std::size_t{32} << 20;
+    void* const probe = mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    require(probe != MAP_FAILED, "out of memory: no room for the code that oneDNN generates");
+    munmap(probe, room);
+}
+
 Plan& plan_of(const Key& key) {
     Plans& all = plans();
     if (const auto found = all.find(key); found != all.end()) return *found->second;
+    require_room();
     if (all.size() >= max_plans) all.clear();
     auto plan = std::make_unique<Plan>();
     switch (key.kind) {

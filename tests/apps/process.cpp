@@ -37,10 +37,12 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 
 }  // namespace
 
+std::string program_path(const std::string& program) { return std::string(BITLOOM_BIN_DIR) + "/" + program; }
+
 Process::Process(const std::string& program, const std::vector<std::string>& arguments,
                  const std::vector<std::string>& environment)
     : out_path_(temporary_file()), err_path_(temporary_file()) {
-    std::vector<std::string> argument_strings = {std::string(BITLOOM_BIN_DIR) + "/" + program};
+    std::vector<std::string> argument_strings = {program.starts_with('/') ? program : program_path(program)};
     argument_strings.insert(argument_strings.end(), arguments.begin(), arguments.end());
     std::vector<std::string> environment_strings = environment;  // the first of two equal names is the one that counts
     for (char** entry = environ; *entry; ++entry) environment_strings.emplace_back(*entry);
@@ -93,6 +95,13 @@ void Process::collect(int wait_status) {
 ProcessResult run(const std::string& program, const std::vector<std::string>& arguments,
                   const std::vector<std::string>& environment) {
     return Process(program, arguments, environment).wait();
+}
+
+ProcessResult run_limited(const std::string& limits, const std::string& program,
+                          const std::vector<std::string>& arguments) {
+    std::vector<std::string> all{"-c", limits + R"( && exec "$0" "$@")", program_path(program)};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return run("/bin/sh", all);
 }
 
 TemporaryFolder::TemporaryFolder() {

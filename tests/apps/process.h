@@ -17,7 +17,7 @@ struct ProcessResult {
 /// A running program of the build's bin folder; its output goes to files, so that it never blocks on a pipe.
 class Process {
    public:
-    /// Starts `program` (a name in the bin folder) with `arguments`. `environment` ("NAME=value") is added to this
+    /// Starts `program` (a name in the bin folder, or an absolute path) with `arguments`. `environment` ("NAME=value") is added to this
     /// process'.
     Process(const std::string& program, const std::vector<std::string>& arguments,
             const std::vector<std::string>& environment = {});
@@ -40,6 +40,13 @@ class Process {
 /// Runs to the end.
 ProcessResult run(const std::string& program, const std::vector<std::string>& arguments,
                   const std::vector<std::string>& environment = {});
+
+/// The same behind `limits`, a command of the shell: "ulimit -f 100".
+ProcessResult run_limited(const std::string& limits, const std::string& program,
+                          const std::vector<std::string>& arguments);
+
+/// Path of a program in the build's bin folder.
+std::string program_path(const std::string& program);
 
 /// An empty folder of the running test, removed with its content at the end of the scope.
 class TemporaryFolder {

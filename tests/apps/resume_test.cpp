@@ -13,6 +13,7 @@
 #include "engine/io/checkpoint.h"
 #include "engine/random.h"
 #include "tests/apps/process.h"
+#include "tests/kills.h"
 
 namespace bitloom {
 namespace {
@@ -82,7 +83,7 @@ int run_with_kills(const std::string& program, std::vector<std::string> argument
     return killed;
 }
 
-constexpr int kills = 5;
+const int kills = kill_rounds(5);
 
 TEST(Resume, DeterministicRunsMayGoOnWithAnotherNumberOfThreads) {
     const TemporaryFolder folder;
@@ -137,7 +138,8 @@ TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
     const int killed = run_with_kills("train", arguments("killed"), folder / "killed/last.h5", kills,
                                       milliseconds / (3 * kills), 7, last);
     ASSERT_EQ(last.status, 0) << last.err;
-    EXPECT_GE(killed, 3) << "too few of the kills came before the end to show anything";
+    std::cout << killed << " of " << kills << " kills came before the end\n";
+    EXPECT_GE(killed, kills / 2) << "too few of the kills came before the end to show anything";
     expect_equal_checkpoints(folder / "whole/last.h5", folder / "killed/last.h5");
     expect_equal_checkpoints(folder / "whole/best.h5", folder / "killed/best.h5");
     EXPECT_EQ(read_file(folder / "whole/history.csv"), read_file(folder / "killed/history.csv"));
@@ -167,7 +169,8 @@ TEST(Resume, KfoldKilledAtRandomMomentsEndsInTheSameBits) {
     const int killed = run_with_kills("svhn_kfold", arguments("killed"), folder / "killed/full_0/last.h5", kills,
                                       milliseconds / (3 * kills), 11, last);
     ASSERT_EQ(last.status, 0) << last.err;
-    EXPECT_GE(killed, 3) << "too few of the kills came before the end to show anything";
+    std::cout << killed << " of " << kills << " kills came before the end\n";
+    EXPECT_GE(killed, kills / 2) << "too few of the kills came before the end to show anything";
     for (const std::string fold : {"full_0", "full_1"}) {
         expect_equal_checkpoints(folder / ("whole/" + fold + "/last.h5"), folder / ("killed/" + fold + "/last.h5"));
         EXPECT_EQ(read_file(folder / ("whole/" + fold + "/history_dict.csv")),

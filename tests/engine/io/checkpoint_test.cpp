@@ -201,31 +201,6 @@ TEST(Checkpoint, FailedSaveLeavesTheOldOne) {
                 HasSubstr("cannot write: No such file or directory"));
 }
 
-TEST(Checkpoint, KilledAtAnyMomentLeavesOldOrNew) {
-    TemporaryFolder folder;
-    const std::string path = folder.file("a.h5");
-    Checkpoint c = example();
-    save_checkpoint(path, c);
-    std::mt19937 random(11);
-    for (int round = 0; round < 12; ++round) {
-        const pid_t child = ::fork();
-        if (child == 0) {
-            for (std::int64_t i = 0;; ++i) {
-                c.integers["epoch"] = i;
-                save_checkpoint(path, c);
-            }
-        }
-        ::usleep(2000 + random() % 20000);
-        ::kill(child, SIGKILL);
-        ::waitpid(child, nullptr, 0);
-        Checkpoint found = load_checkpoint(path);
-        found.integers["epoch"] = 3;
-        expect_equal(found, example());
-    }
-    save_checkpoint(path, c);
-    EXPECT_EQ(folder.entries(), 1u);  // what the killed left behind is gone
-}
-
 TEST(Checkpoint, GatherCopiesAndRestorePutsBack) {
     Network network;
     network.leaves[0]->weight_.value = ramp({2, 3}, 5);
