@@ -104,7 +104,7 @@ std::string allocations(Subject& subject) {
 }
 
 struct Settings {
-    bool quick = false;
+    bool quick = false, cpu_time = false;
     std::string python = "/usr/bin/python3", script, only;
     std::int64_t threads = 0, rounds = 7;
     double seconds = 0.5;
@@ -139,14 +139,16 @@ Row measure(const Case& c, Subject& subject, int threads, const Settings& s, Pyt
         }
     }
     Row row;
+    const Clock clock = s.cpu_time && threads == 1 ? Clock::processor : Clock::wall;
     for (std::int64_t round = 0; round < s.rounds; ++round) {
-        row.ours.add(burst([&] { subject.step(); }, s.seconds));
+        row.ours.add(burst([&] { subject.step(); }, s.seconds, clock));
         for (Variant& v : variants) {
             const std::string request =
-                cat(c.model, " ", c.work_name(), " ", c.batch, " ", v.layout, " ", threads, " ", s.seconds);
+                cat(c.model, " ", c.work_name(), " ", c.batch, " ", v.layout, " ", threads, " ", s.seconds,
+                    clock == Clock::wall ? " wall" : " processor");
             v.times.add((v.spinning ? pytorch.spinning : pytorch.sleeping).ask(request));
         }
-        row.products.add(burst([&] { subject.products(); }, s.seconds / 2));
+        row.products.add(burst([&] { subject.products(); }, s.seconds / 2, clock));
     }
     for (const Variant& v : variants)
         if (!row.theirs || v.times.best() < row.theirs->times.best()) row.theirs = v;
@@ -179,6 +181,7 @@ int run(int argc, char** argv) {
     flags.add("threads", s.threads, "threads besides 1 (0: what this machine allows)", {.min = 0});
     flags.add("rounds", s.rounds, "bursts of each side", {.min = 1});
     flags.add("seconds", s.seconds, "length of a burst");
+    flags.add("cpu-time", s.cpu_time, "at one thread, count processor time: for machines that others keep busy");
     flags.add("python", s.python, "Python that has PyTorch");
     flags.parse(argc, argv);
     if (s.quick) s.rounds = 2, s.seconds = 0.2;
@@ -186,8 +189,8 @@ int run(int argc, char** argv) {
 
     Pytorch pytorch(s);
     const bool compares = pytorch.sleeping.available() && pytorch.spinning.available();
-    std::printf("Images a second, best of all steps and median; bursts of both sides alternate, %d rounds of %.1f s.\n",
-                static_cast<int>(s.rounds), s.seconds);
+    std::printf("Images a second, best of all steps and median; bursts of both sides alternate, %d rounds of %.1f s%s.\n",
+                static_cast<int>(s.rounds), s.seconds, s.cpu_time ? "; processor time at one thread" : "");
     if (compares)
         std::printf(
             "PyTorch %s: the best of its memory layouts (and, at several threads, of sleeping and spinning threads).\n",

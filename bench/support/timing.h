@@ -1,24 +1,34 @@
 #pragma once
 // Time in short bursts: what shares the machine disturbs some of them, and the best ones count.
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <limits>
 #include <vector>
 
 namespace bitloom::bench {
 
-/// Seconds of each call of `step`, called for `seconds` at least and three times at least, after `warm_up` calls.
-inline std::vector<double> burst(const std::function<void()>& step, double seconds, int warm_up = 1) {
-    using Clock = std::chrono::steady_clock;
-    for (int i = 0; i < warm_up; ++i) step();
+/// What is measured: the time that passed, or the processor time that this process took (of one thread, on a machine
+/// that others keep busy).
+enum class Clock { wall, processor };
+
+inline double now(Clock clock) {
+    timespec t{};
+    clock_gettime(clock == Clock::wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+/// Seconds of each call of `step`, called for `seconds` at least and three times at least, after one more call.
+inline std::vector<double> burst(const std::function<void()>& step, double seconds, Clock clock) {
+    step();
     std::vector<double> times;
     double sum = 0;
     while (sum < seconds || times.size() < 3) {
-        const auto start = Clock::now();
+        const double start = now(clock);
         step();
-        times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        times.push_back(now(clock) - start);
         sum += times.back();
     }
     return times;
