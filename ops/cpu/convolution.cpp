@@ -1,3 +1,4 @@
+#include "ops/cpu/few_channels.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/onednn.h"
 #include "ops/cpu/slices.h"
@@ -61,9 +62,11 @@ void conv2d_inference(const Conv2dGeometry& g, const Tensor& x, const Tensor& we
 void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tensor& weight, Tensor& dx) {
     constexpr std::string_view who = "conv2d_backward_data";
     const float* pdy = input(dy, who);
-    input(weight, who);
+    const float* pw = input(weight, who);
     float* pdx = output(dx, who);
     if (dx.numel() == 0) return;
+    // Each value of dx is one sum in a fixed order, whatever the threads.
+    if (few_channels(g)) return few_channels_backward_data(g, pdy, pw, pdx);
     if (!deterministic()) return onednn::convolution_backward_data(g, pdy, weight, pdx);
     for_each_slice(g.batch, [&](std::int64_t first, std::int64_t count, int) {
         onednn::convolution_backward_data(with_batch(g, count), pdy + first * g.out_h * g.out_w * g.out_c, weight,

@@ -1,11 +1,13 @@
 // The cpu convolutions against the reference, oneDNN's implementations and caches, and trainings side by side.
 
 #include <gmock/gmock.h>
+#include <omp.h>
 
 #include <thread>
 
 #include "engine/allocator.h"
 #include "ops/convolution.h"
+#include "ops/cpu/few_channels.h"
 #include "ops/cpu/onednn.h"
 #include "tests/ops/cpu_compare.h"
 
@@ -87,6 +89,32 @@ TEST(CpuConvolution, EqualsReferenceOnRandomGeometry) {
                                             cat("case ", i, ": x ", c.x, " weight ", c.weight, " groups ", o.groups));
         if (HasFatalFailure()) return;
     }
+}
+
+TEST(CpuConvolution, DataGradientOfFewChannelsEqualsReference) {
+    // What few_channels takes, with rows of output columns above and below a group of registers, filter rows that miss
+    // dx, and cells that no window reaches; several threads write neighbouring rows.
+    const int threads = omp_get_max_threads();
+    int taken = 0;
+    for (const int count : {1, 3}) {
+        omp_set_num_threads(count);
+        for (const std::int64_t channels : {1, 2, 3, 4}) {
+            for (const std::int64_t kernel : {1, 3, 4, 5}) {
+                for (const std::int64_t width : {5, 14, 33}) {
+                    ConvCase c{{7, 9, width, channels}, {5, kernel, kernel, channels}, conv_options(1, 0)};
+                    c.options.padding = {kernel % 3, 1, 2, kernel % 2};
+                    taken += cpu::few_channels(c.geometry());
+                    expect_convolution_equals_reference(c, cat(channels, " channels, kernel ", kernel, ", width ", width));
+                }
+            }
+        }
+        const ConvCase large{{8, 32, 32, 3}, {16, 3, 3, 3}, conv_options(1, 0)};
+        expect_convolution_equals_reference(large, "the SVHN network's first convolution");
+        const ConvCase far{{2, 3, 3, 3}, {4, 2, 2, 3}, conv_options(1, 4)};
+        expect_convolution_equals_reference(far, "more padding than filter");
+    }
+    omp_set_num_threads(threads);
+    EXPECT_EQ(taken, 2 * 3 * (4 + 4 + 4 + 3)) << "a row of 5 x 4 values does not fit";
 }
 
 TEST(CpuConvolution, RunsOnFastImplementations) {
