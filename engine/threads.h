@@ -26,9 +26,10 @@ bool deterministic();
 /// The fixed number of parts.
 inline constexpr int deterministic_parts = 8;
 
-/// Makes idle OpenMP threads sleep instead of spin, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT say otherwise. libgomp
-/// reads them when it is loaded, so the program replaces itself once by itself with the variable set. Call it first in
-/// main with main's argv; it returns at once in the second life and where the program cannot be replaced.
+/// Makes idle OpenMP threads sleep after some microseconds instead of spinning on, unless OMP_WAIT_POLICY or
+/// GOMP_SPINCOUNT say otherwise. libgomp reads them when it is loaded, so the program replaces itself once by itself
+/// with the variables set. Call it first in main with main's argv; it returns at once in the second life and where the
+/// program cannot be replaced.
 void ensure_passive_waiting(char** argv);
 
 }  // namespace bitloom

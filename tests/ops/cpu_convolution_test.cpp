@@ -104,7 +104,8 @@ TEST(CpuConvolution, DataGradientOfFewChannelsEqualsReference) {
                     ConvCase c{{7, 9, width, channels}, {5, kernel, kernel, channels}, conv_options(1, 0)};
                     c.options.padding = {kernel % 3, 1, 2, kernel % 2};
                     taken += cpu::few_channels(c.geometry());
-                    expect_convolution_equals_reference(c, cat(channels, " channels, kernel ", kernel, ", width ", width));
+                    expect_convolution_equals_reference(c,
+                                                        cat(channels, " channels, kernel ", kernel, ", width ", width));
                 }
             }
         }
