@@ -1,3 +1,4 @@
+#include "ops/cpu/direct3x3.h"
 #include "ops/cpu/few_channels.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/onednn.h"
@@ -32,9 +33,11 @@ void conv2d_forward(const Conv2dGeometry& g, const Tensor& x, const Tensor& weig
     constexpr std::string_view who = "conv2d_forward";
     const float* px = input(x, who);
     const float* pb = optional_input(bias, who);
-    input(weight, who);
+    const float* pw = input(weight, who);
     float* py = output(y, who);
     if (y.numel() == 0) return;
+    // Each value of y is one sum in a fixed order, whatever the threads.
+    if (takes_direct3x3_forward(g)) return direct3x3_forward(g, px, pw, pb, py);
     if (!deterministic()) return onednn::convolution_forward(g, px, weight, pb, py);
     for_each_slice(g.batch, [&](std::int64_t first, std::int64_t count, int) {
         onednn::convolution_forward(with_batch(g, count), px + first * g.in_h * g.in_w * g.in_c, weight, pb,
@@ -67,6 +70,7 @@ void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tenso
     if (dx.numel() == 0) return;
     // Each value of dx is one sum in a fixed order, whatever the threads.
     if (few_channels(g)) return few_channels_backward_data(g, pdy, pw, pdx);
+    if (takes_direct3x3_backward_data(g)) return direct3x3_backward_data(g, pdy, pw, pdx);
     if (!deterministic()) return onednn::convolution_backward_data(g, pdy, weight, pdx);
     for_each_slice(g.batch, [&](std::int64_t first, std::int64_t count, int) {
         onednn::convolution_backward_data(with_batch(g, count), pdy + first * g.out_h * g.out_w * g.out_c, weight,

@@ -62,10 +62,10 @@ template <class V>
 [[gnu::always_inline]] inline void store(void* to, V value) {
     std::memcpy(to, &value, sizeof(V));
 }
-/// The same value in every lane.
+/// The same value in every lane. (x - 0 is x for every x, so that no instruction is left of it; 0 + x is not for -0.)
 template <class V, class T>
 [[gnu::always_inline]] inline V splat(T value) {
-    return V{} + value;
+    return value - V{};
 }
 
 /// Calls f.template operator()<lanes>(i) so that the runs [i, i + lanes) cover [0, n): wide ones first.

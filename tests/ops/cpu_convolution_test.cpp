@@ -7,8 +7,10 @@
 
 #include "engine/allocator.h"
 #include "ops/convolution.h"
+#include "ops/cpu/direct3x3.h"
 #include "ops/cpu/few_channels.h"
 #include "ops/cpu/onednn.h"
+#include "ops/cpu/simd.h"
 #include "tests/ops/cpu_compare.h"
 
 namespace bitloom::ops::test {
@@ -116,6 +118,31 @@ TEST(CpuConvolution, DataGradientOfFewChannelsEqualsReference) {
     }
     omp_set_num_threads(threads);
     EXPECT_EQ(taken, 2 * 3 * (4 + 4 + 4 + 3)) << "a row of 5 x 4 values does not fit";
+}
+
+TEST(CpuConvolution, SixteenChannelsEqualReference) {
+    // Maps that tiles of 2 x 8 fit and do not fit, more and fewer channels on the other side.
+    const int threads = omp_get_max_threads();
+    for (const int count : {1, 3}) {
+        omp_set_num_threads(count);
+        for (const std::int64_t other : {8, 16, 21}) {
+            for (const auto& [height, width] :
+                 {std::pair<std::int64_t, std::int64_t>{2, 9}, {5, 16}, {4, 19}, {32, 32}}) {
+                const ConvCase forward{{16, height, width, other}, {16, 3, 3, other}, conv_options(1, 1)};
+                EXPECT_TRUE(cpu::takes_direct3x3_forward(forward.geometry()) || cpu::simd_lanes < 16);
+                expect_convolution_equals_reference(forward, cat(height, " x ", width, ", ", other, "-16"));
+                const ConvCase backward{{16, height, width, 16}, {other, 3, 3, 16}, conv_options(1, 1)};
+                EXPECT_TRUE(cpu::takes_direct3x3_backward_data(backward.geometry()) || cpu::simd_lanes < 16);
+                expect_convolution_equals_reference(backward, cat(height, " x ", width, ", 16-", other));
+            }
+        }
+    }
+    omp_set_num_threads(threads);
+    for (const ConvCase& c : {ConvCase{{15, 16, 16, 16}, {16, 3, 3, 16}, conv_options(1, 1)},   // few images
+                              ConvCase{{16, 16, 8, 16}, {16, 3, 3, 16}, conv_options(1, 1)},    // narrow
+                              ConvCase{{16, 16, 16, 16}, {16, 3, 3, 16}, conv_options(1, 0)},   // no padding
+                              ConvCase{{16, 16, 16, 16}, {16, 3, 3, 16}, conv_options(2, 1)}})  // strided
+        EXPECT_FALSE(cpu::takes_direct3x3_forward(c.geometry()) || cpu::takes_direct3x3_backward_data(c.geometry()));
 }
 
 TEST(CpuConvolution, RunsOnFastImplementations) {
