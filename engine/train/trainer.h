@@ -68,8 +68,8 @@ public:
     /// Trains from the current position to the last epoch. A step: before_forward, forward, loss, backward,
     /// after_backward, optimizer step and projections, after_step; the gradients of the optimizer's parameters are then
     /// dropped. At the end of an epoch: before_evaluate_or_save, validation, after_epoch, checkpoint. Throws Error
-    /// naming epoch and step where the loss is not finite, before any weight has changed; the last checkpoint then
-    /// stands.
+    /// naming epoch and step where the loss is not finite, before any weight has changed, or where weights that are not
+    /// finite would be saved; the last checkpoint then stands.
     TrainResult fit(Loader& train, Loader* validation = nullptr);
 
     // For callbacks.
@@ -102,6 +102,7 @@ private:
     void run_step(const Batch& batch, Tape& tape);
     void finish_epoch(Loader* validation);
     void check_finite(double loss) const;
+    void check_finite(const std::vector<std::pair<std::string, Tensor>>& tensors) const;
     void save();
     bool stop_signalled() const { return options_.stop && options_.stop->load(std::memory_order_relaxed); }
 

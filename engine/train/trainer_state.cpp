@@ -94,11 +94,29 @@ void load_optimizer(Optimizer& optimizer, const Checkpoint& checkpoint, const st
     for (std::size_t i = 0; i < rates.size(); ++i) optimizer.groups()[i].learning_rate = rates[i];
 }
 
+/// A step may leave weights whose own loss was never seen: they must not take the place of good ones.
+void Trainer::check_finite(const std::vector<std::pair<std::string, Tensor>>& tensors) const {
+    const auto finite = []<class T>(const Tensor& tensor, T) {
+        const T* values = tensor.read<T>();
+        return std::all_of(values, values + tensor.numel(), [](T v) { return std::isfinite(v); });
+    };
+    for (const auto& [name, tensor] : tensors) {
+        const bool good = tensor.dtype() == DType::f32   ? finite(tensor, 0.0f)
+                          : tensor.dtype() == DType::f64 ? finite(tensor, 0.0)
+                                                         : true;
+        if (!good)
+            fail("training: '", name, "' is not finite after step ", state_.step,
+                 last_checkpoint_.empty() ? "" : "; the last good checkpoint is " + last_checkpoint_);
+    }
+}
+
 Checkpoint Trainer::model_checkpoint() {
     Checkpoint checkpoint;
     checkpoint.model = options_.model_description;
     checkpoint.config = options_.configuration;
     gather(model_, checkpoint);
+    check_finite(checkpoint.parameters);
+    check_finite(checkpoint.buffers);
     return checkpoint;
 }
 

@@ -75,6 +75,14 @@ TEST(FoldScores, SurviveTheirFileExactly) {
     EXPECT_EQ(read.confusion, written.confusion);
     write_file_atomically(path, "{\"fold\": 1");
     EXPECT_THAT(message_of([&] { read_score(path); }), HasSubstr("not the scores of a fold"));
+    // A report of three classes would read behind a matrix of four entries.
+    FoldScore wrong = written;
+    wrong.classes = 3;
+    write_score(path, wrong);
+    EXPECT_THAT(message_of([&] { read_score(path); }), HasSubstr("3 classes, but a confusion matrix of 4 entries"));
+    wrong.classes = -2;
+    write_score(path, wrong);
+    EXPECT_THAT(message_of([&] { read_score(path); }), HasSubstr("needs an integer from 0"));
 }
 
 TEST(FoldScores, TableAndHeadline) {

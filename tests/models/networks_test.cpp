@@ -118,7 +118,8 @@ TEST(Networks, TracingLeavesMovingAveragesAlone) {
     const auto network = make_model(named("svhn_cnn"));
     auto& bn = dynamic_cast<layers::BatchNorm&>(network->at("batch_normalization_1"));
     const auto versions = [&] {
-        return std::vector<std::uint64_t>{bn.running_mean.version(), bn.running_var.version(), bn.num_batches_tracked.version()};
+        return std::vector<std::uint64_t>{bn.running_mean.version(), bn.running_var.version(),
+                                          bn.num_batches_tracked.version()};
     };
     const auto before = versions();
     Graph::trace(*network, {2, 32, 32, 3});
@@ -219,6 +220,14 @@ TEST(Networks, RefuseWhatTheyCannotBuild) {
     EXPECT_THROW(make_model(options), UsageError);
     EXPECT_THAT(message_of([] { make_model_from_json("{"); }), HasSubstr("model description"));
     EXPECT_THAT(message_of([] { make_model_from_json(R"({"name": "lenet5"})"); }), HasSubstr("model description"));
+    for (const char* classes :
+         {"1e24", "1.5", "true", "18446744073709551615"})  // found by the fuzzer: undefined before
+        EXPECT_THAT(
+            message_of([&] {
+                make_model_from_json(cat(R"({"name": "lenet5", "input": [28, 28, 1], "classes": )", classes, "}"));
+            }),
+            HasSubstr("needs an integer"));
+    EXPECT_THAT(message_of([] { make_model_from_json("{\n"); }), testing::Not(HasSubstr("\n")));
     EXPECT_THAT(message_of([] {
                     make_model_from_json(R"({"name": "lenet5", "input": [28, 28, 1], "classes": 10, "depth": 3})");
                 }),

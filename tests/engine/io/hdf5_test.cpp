@@ -382,6 +382,43 @@ TEST(Hdf5, DamagedMetadataNeverCrashes) {
     EXPECT_GT(refused, 100);  // the checksums of the format do their work
 }
 
+TEST(Hdf5, AFileThatTheLibraryNeverComesBackFromIsOneError) {
+    TemporaryFolder folder;
+    const std::string path = folder.file("a.h5");
+    {
+        RawFile raw(path);
+        const hid_t variable = H5Tcopy(H5T_C_S1);
+        H5Tset_size(variable, H5T_VARIABLE);
+        const char* words[] = {"one", "two"};
+        raw.dataset("words", variable, variable, {2}, words);
+        H5Tclose(variable);
+    }
+    std::string contents = read_file(path);
+    // Variable-length strings lie in a global heap: "GCOL", version, size (16 bytes in all), then objects of 16 bytes of
+    // header (number, uses, size in the last 8) and their bytes, padded to 8. The third one is the free space: of no
+    // length, HDF5 1.10 looks for what follows it for ever.
+    const std::size_t heap = contents.find("GCOL");
+    ASSERT_NE(heap, std::string::npos);
+    const std::size_t free_space = heap + 16 + 2 * (16 + 8);
+    ASSERT_EQ(contents.substr(free_space, 2), std::string(2, '\0'));
+    contents.replace(free_space + 8, 8, std::string(8, '\0'));
+    put(path, contents);
+    const std::string message = message_of([&] { hdf5::File::open(path).read_strings("words"); });
+    EXPECT_THAT(message, StartsWith(path + ": damaged HDF5 file"));
+}
+
+TEST(Hdf5, NamesOfObjectsStayOneLineInMessages) {
+    TemporaryFolder folder;
+    const std::string path = folder.file("a.h5");
+    {
+        RawFile raw(path);
+        const float x = 1;
+        raw.dataset("two\nlines", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, {}, &x);
+    }
+    const hdf5::File file = hdf5::File::open(path);
+    EXPECT_THAT(message_of([&] { file.read_strings("two\nlines"); }), HasSubstr("'two\\x0alines': holds floating"));
+}
+
 TEST(Hdf5, NamesFilesThatAreNone) {
     TemporaryFolder folder;
     const std::string path = folder.file("a.h5");

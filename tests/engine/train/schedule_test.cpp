@@ -110,6 +110,7 @@ TEST(Schedule, SaysWhatIsWrong) {
     for (const auto& [text, message] :
          std::vector<std::pair<std::string, std::string>>{{"", "known: constant"},
                                                           {"linear", "known: constant"},
+                                                          {"two\nlines\x1b", "'two\\x0alines\\x1b'"},
                                                           {"step", "'' is not a number"},
                                                           {"step:3,x", "'x' is not a number"},
                                                           {"step:-1", "epoch -1 is not in"},

@@ -17,7 +17,7 @@ using testing::ThrowsMessage;
 
 /// Notes the events, without repeats of whole steps.
 class Recorder final : public Callback {
-public:
+   public:
     explicit Recorder(std::vector<std::string>& events, std::string tag = "") : events_(events), tag_(std::move(tag)) {}
     std::string name() const override { return "recorder" + tag_; }
     void on_load(Trainer&) override { note("on_load"); }
@@ -32,7 +32,7 @@ public:
     void after_epoch(Trainer&) override { note("after_epoch"); }
     void after_training(Trainer&) override { note("after_training"); }
 
-private:
+   private:
     void note(const std::string& event) { events_.push_back(event + tag_); }
     std::vector<std::string>& events_;
     std::string tag_;
@@ -161,6 +161,27 @@ TEST(Trainer, StopsAtALossThatIsNotFiniteBeforeAnyWeightMoves) {
                              folder.file("run.h5")));
     for (const float w : model.weight().values<float>()) EXPECT_TRUE(std::isfinite(w));
     EXPECT_EQ(optimizer->steps(), 6);
+    EXPECT_EQ(load_checkpoint(folder.file("run.h5")).integers.at("trainer.epoch"), 1);
+}
+
+TEST(Trainer, WeightsThatAreNotFiniteReplaceNoCheckpoint) {
+    // The loss of the poisoned weights is never computed: the step is the last of the run.
+    class Poison final : public Callback {
+       public:
+        std::string name() const override { return "poison"; }
+        void after_step(Trainer& trainer) override {
+            if (trainer.state().step == 10) static_cast<toy::Linear&>(trainer.model()).weight().fill(INFINITY);
+        }
+    };
+    const toy::Folder folder("poison");
+    toy::Linear model;
+    const auto optimizer = make_optimizer("sgd", model.named_parameters(), 0.1);
+    Trainer trainer(model, *optimizer, toy::cross_entropy, {.epochs = 2, .checkpoint = folder.file("run.h5")});
+    trainer.add(std::make_shared<Poison>());
+    Loader train(toy::dataset(10, 1), batches_of(2));
+    EXPECT_THAT([&] { trainer.fit(train); },
+                ThrowsMessage<Error>("training: 'weight' is not finite after step 10; the last good checkpoint is " +
+                                     folder.file("run.h5")));
     EXPECT_EQ(load_checkpoint(folder.file("run.h5")).integers.at("trainer.epoch"), 1);
 }
 
