@@ -153,7 +153,7 @@ void write_file_atomically(const std::string& path, std::string_view contents) {
     sync_folder(folder, path);
 }
 
-std::string read_file(const std::string& path) {
+std::string read_file(const std::string& path, std::size_t most) {
     const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!file.ok()) fail(path, ": ", std::strerror(errno));
     std::string contents;
@@ -168,6 +168,7 @@ std::string read_file(const std::string& path) {
         if (got < 0) fail(path, ": ", std::strerror(errno));
         if (got == 0) break;
         used += static_cast<std::size_t>(got);
+        require(used <= most, path, ": longer than ", most, " bytes");
     }
     contents.resize(used);
     return contents;

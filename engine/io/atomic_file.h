@@ -1,6 +1,8 @@
 #pragma once
 // Files that appear whole or not at all.
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -13,7 +15,8 @@ namespace bitloom {
 /// No space left on device"); the temporary file is then gone and the old file stands. Thread-safe.
 void write_file_atomically(const std::string& path, std::string_view contents);
 
-/// The whole file. Throws Error ("PATH: No such file or directory").
-std::string read_file(const std::string& path);
+/// The whole file. Throws Error ("PATH: No such file or directory"), also where it has more than `most` bytes: what is no
+/// regular file may have no end.
+std::string read_file(const std::string& path, std::size_t most = SIZE_MAX);
 
 }  // namespace bitloom

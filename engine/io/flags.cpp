@@ -78,7 +78,8 @@ std::string expand_home(const std::string& path) {
 /// read_file, whose failure here is wrong usage.
 std::string read_named_file(const std::string& what, const std::string& path, const std::string& where) {
     try {
-        return read_file(path);
+        constexpr std::size_t longest = std::size_t{16} << 20;  // nobody's flags; /dev/zero would never end
+        return read_file(path, longest);
     } catch (const Error& error) {
         usage(where, what, " ", error.what());
     }

@@ -226,6 +226,7 @@ TEST(Flags, FlagFileErrorsNameFileAndLine) {
     EXPECT_EQ(error("--flagfile=/none.cfg"), ":1: flag file /none.cfg: No such file or directory");
     EXPECT_EQ(error_of({"--flagfile=/none.cfg"}), "flag file /none.cfg: No such file or directory");
     EXPECT_EQ(error_of({"--flagfile"}), "--flagfile needs a value (a file)");
+    EXPECT_EQ(error_of({"--flagfile=/dev/zero"}), "flag file /dev/zero: longer than 16777216 bytes");
 }
 
 TEST(Flags, RandomBytesNeverCrash) {
