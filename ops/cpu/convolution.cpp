@@ -13,6 +13,10 @@ Conv2dGeometry with_batch(Conv2dGeometry g, std::int64_t batch) {
     return g;
 }
 
+std::int64_t operations(const Conv2dGeometry& g) {
+    return 2 * g.batch * g.out_h * g.out_w * g.out_c * g.kernel_h * g.kernel_w * (g.in_c / g.groups);
+}
+
 /// The gradients from slices of the batch.
 void sliced_backward_weights(const Conv2dGeometry& g, const float* x, const float* dy, Tensor& dweight, Tensor* dbias) {
     const int slices = slice_count(g.batch);
@@ -38,6 +42,7 @@ void conv2d_forward(const Conv2dGeometry& g, const Tensor& x, const Tensor& weig
     if (y.numel() == 0) return;
     // Each value of y is one sum in a fixed order, whatever the threads.
     if (takes_direct3x3_forward(g)) return direct3x3_forward(g, px, pw, pb, py);
+    const OneThreadIf small(operations(g) < product_threshold);
     if (!deterministic()) return onednn::convolution_forward(g, px, weight, pb, py);
     for_each_slice(g.batch, [&](std::int64_t first, std::int64_t count, int) {
         onednn::convolution_forward(with_batch(g, count), px + first * g.in_h * g.in_w * g.in_c, weight, pb,
@@ -55,6 +60,7 @@ void conv2d_inference(const Conv2dGeometry& g, const Tensor& x, const Tensor& we
     if (y.numel() == 0) return;
     if (pr && pr != py) std::copy_n(pr, y.numel(), py);
     const bool sum = pr != nullptr, relu = epilogue == NormEpilogue::relu;
+    const OneThreadIf small(operations(g) < product_threshold);
     if (!deterministic()) return onednn::convolution_inference(g, px, weight, pb, sum, relu, py);
     for_each_slice(g.batch, [&](std::int64_t first, std::int64_t count, int) {
         onednn::convolution_inference(with_batch(g, count), px + first * g.in_h * g.in_w * g.in_c, weight, pb, sum,
@@ -71,6 +77,7 @@ void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tenso
     // Each value of dx is one sum in a fixed order, whatever the threads.
     if (few_channels(g)) return few_channels_backward_data(g, pdy, pw, pdx);
     if (takes_direct3x3_backward_data(g)) return direct3x3_backward_data(g, pdy, pw, pdx);
+    const OneThreadIf small(operations(g) < product_threshold);
     if (!deterministic()) return onednn::convolution_backward_data(g, pdy, weight, pdx);
     for_each_slice(g.batch, [&](std::int64_t first, std::int64_t count, int) {
         onednn::convolution_backward_data(with_batch(g, count), pdy + first * g.out_h * g.out_w * g.out_c, weight,
@@ -86,7 +93,10 @@ void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Ten
     if (dy.numel() == 0) {
         dweight.fill(0);
         if (dbias) dbias->fill(0);
-    } else if (deterministic()) {
+        return;
+    }
+    const OneThreadIf small(operations(g) < filter_gradient_threshold);
+    if (deterministic()) {
         sliced_backward_weights(g, px, pdy, dweight, dbias);
     } else {
         onednn::convolution_backward_weights(g, px, pdy, pdw, pdb);

@@ -14,6 +14,13 @@ void sum_columns(const float* x, std::int64_t rows, std::int64_t channels, float
     for (std::int64_t c = 0; c < channels; ++c) sums[c] = static_cast<float>(t[c]);
 }
 
+/// With few images a product costs less than moving weights and gradients, which the optimizer reads and writes in
+/// every step, between the caches of the threads.
+bool is_small(std::int64_t batch, std::int64_t weights) {
+    constexpr std::int64_t few_images = 64;
+    return batch < few_images || 2 * batch * weights < product_threshold;
+}
+
 /// c = relu?(a op(b) + bias). An empty sum where k is 0, which oneDNN does not take.
 void product(const onednn::MatrixProduct& p, const float* a, const float* b, const float* bias, Tensor& c, float* pc) {
     if (c.numel() == 0) return;
@@ -22,7 +29,10 @@ void product(const onednn::MatrixProduct& p, const float* a, const float* b, con
             const float sum = bias ? bias[i % p.n] : 0.0f;
             pc[i] = p.relu ? std::max(sum, 0.0f) : sum;
         }
-    } else if (deterministic()) {
+        return;
+    }
+    const OneThreadIf small(is_small(p.m, p.n * p.k));
+    if (deterministic()) {
         for_each_slice(p.m, [&](std::int64_t first, std::int64_t count, int) {
             onednn::MatrixProduct rows = p;
             rows.m = count;
@@ -38,6 +48,7 @@ void sum_products(std::int64_t batch, std::int64_t out, std::int64_t in, const f
                   Tensor& dweight, float* pdw) {
     const onednn::MatrixProduct p{.m = out, .n = in, .k = batch, .transpose_a = true};
     if (dweight.numel() == 0 || batch == 0) return dweight.fill(0);
+    const OneThreadIf small(is_small(batch, dweight.numel()));
     if (!deterministic()) return onednn::matrix_product(p, dy, x, nullptr, pdw);
     Tensor partial = Tensor::empty({slice_count(batch), dweight.numel()});
     float* pp = partial.write<float>();

@@ -14,7 +14,7 @@
 namespace bitloom::ops::cpu {
 
 /// Below this many elements a parallel region costs more than it saves.
-inline constexpr std::int64_t parallel_threshold = 1 << 15;
+inline constexpr std::int64_t parallel_threshold = 1 << 16;
 
 /// Threads that a pass over `elements` uses.
 inline int threads_for(std::int64_t elements) { return elements < parallel_threshold ? 1 : omp_get_max_threads(); }
@@ -42,6 +42,27 @@ template <class F>
 void parallel_items(std::int64_t n, std::int64_t width, F&& f) {
     parallel_ranges(n, threads_for(n * width), [&](std::int64_t begin, std::int64_t end, int) { f(begin, end); });
 }
+
+/// While it lives, the calling thread's OpenMP regions, oneDNN's included, have one thread where `one` holds: waking
+/// others would take longer than the work.
+class OneThreadIf {
+   public:
+    explicit OneThreadIf(bool one) : before_(one ? omp_get_max_threads() : 1) {
+        if (before_ > 1) omp_set_num_threads(1);
+    }
+    ~OneThreadIf() {
+        if (before_ > 1) omp_set_num_threads(before_);
+    }
+    OneThreadIf(const OneThreadIf&) = delete;
+    OneThreadIf& operator=(const OneThreadIf&) = delete;
+
+   private:
+    int before_;
+};
+
+/// Multiplications and additions below which a product runs on one thread (some five microseconds of work), and the
+/// gradient of a filter, whose partial sums must be added at the end.
+inline constexpr std::int64_t product_threshold = 1'200'000, filter_gradient_threshold = 3'000'000;
 
 /// f32 memory of a tensor. Throws Error where it holds another type.
 inline const float* input(const Tensor& t, std::string_view who) {
