@@ -203,7 +203,7 @@ TEST(CpuBinary, BroadcastsAsTheReference) {
 TEST(CpuReduction, EqualsReference) {
     const Threads two(2);
     for (const Shape& shape :
-         {Shape{5}, Shape{3, 7}, Shape{4, 5, 6}, Shape{2, 3, 4, 5}, Shape{1, 9, 1, 17}, Shape{70, 33, 20}}) {
+         {Shape{5}, Shape{3, 7}, Shape{4, 5, 6}, Shape{2, 3, 4, 5}, Shape{1, 9, 1, 17}, Shape{70, 33, 40}}) {
         const Tensor x = integers(shape, 3, -5, 5);
         for (std::uint32_t axes = 1; axes < 1u << shape.rank(); ++axes) {
             Shape out = shape;
