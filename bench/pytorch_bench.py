@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """PyTorch's side of training_bench: reads one request a line,
 
-    MODEL training|inference BATCH contiguous|channels_last THREADS SECONDS wall|processor
+    MODEL training|inference|fused|frozen BATCH contiguous|channels_last THREADS SECONDS wall|processor
 
 runs steps for so long, and answers with the seconds of each, on one line. A training step is forward, cross-entropy, backward
-and SGD with momentum on one batch that lies in memory; inference is the forward pass in inference mode. The first line it prints
+and SGD with momentum on one batch that lies in memory; inference is the forward pass in inference mode, fused the same with
+batch norms folded (torch.fx), frozen the traced network through torch.jit.optimize_for_inference, which keeps activations in
+oneDNN's own layouts. The first line it prints
 is "ready VERSION", or "missing REASON" where PyTorch cannot be loaded.
 """
 import sys
@@ -13,6 +15,7 @@ import time
 try:
     import torch
     from torch import nn
+    from torch.fx.experimental.optimization import fuse
 
     from pytorch_networks import NETWORKS
 except ImportError as missing:
@@ -26,8 +29,13 @@ def make_step(model, work, batch, layout):
     x, labels = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
     if layout == "channels_last":
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    if work == "inference":
+    if work != "training":
         net.eval()
+        if work == "fused":
+            net = fuse(net)
+        elif work == "frozen":
+            with torch.no_grad():
+                net = torch.jit.optimize_for_inference(torch.jit.trace(net, x))
 
         def infer():
             with torch.inference_mode():

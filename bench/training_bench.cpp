@@ -18,6 +18,8 @@
 #include "engine/io/program.h"
 #include "engine/optim/optimizer.h"
 #include "engine/threads.h"
+#include "models/folding.h"
+#include "models/inference_plan.h"
 #include "models/registry.h"
 #include "ops/cpu/onednn.h"
 #include "ops/loss.h"
@@ -28,14 +30,25 @@ using namespace bitloom::bench;
 
 namespace {
 
-enum class Work { training, inference };
+enum class Work {
+    training,
+    deterministic_training,
+    inference,
+    folded_inference  ///< batch norms folded, by a plan
+};
 
 struct Case {
     std::string title;
     std::string model;
     Work work;
     std::int64_t batch;
-    const char* work_name() const { return work == Work::training ? "training" : "inference"; }
+    bool trains() const { return work == Work::training || work == Work::deterministic_training; }
+    /// PyTorch's forms of the same work; the best counts.
+    std::vector<const char*> rivals() const {
+        if (trains()) return {"training"};
+        if (work == Work::inference) return {"inference"};
+        return {"inference", "fused"};
+    }
 };
 
 /// The rows of the table.
@@ -47,6 +60,10 @@ const std::vector<Case>& cases() {
         {"ResNet-20 inference, batch 128", "resnet20", Work::inference, 128},
         {"SVHN CNN inference, batch 128", "svhn_cnn", Work::inference, 128},
         {"SVHN CNN inference, batch 1024", "svhn_cnn", Work::inference, 1024},
+        {"ResNet-20 folded, batch 1", "resnet20", Work::folded_inference, 1},
+        {"ResNet-20 folded, batch 128", "resnet20", Work::folded_inference, 128},
+        {"ResNet-20 deterministic, 128", "resnet20", Work::deterministic_training, 128},
+        {"SVHN CNN deterministic, 128", "svhn_cnn", Work::deterministic_training, 128},
     };
     return all;
 }
@@ -56,7 +73,7 @@ class Subject {
    public:
     explicit Subject(const Case& c)
         : shape_{c.batch, 32, 32, 3},
-          training_(c.work == Work::training),
+          training_(c.trains()),
           model_(make_model({.name = c.model, .input = {32, 32, 3}, .classes = 10})),
           images_(random_tensor(shape_)),
           products_(products_of(*model_, shape_, training_)),
@@ -66,8 +83,15 @@ class Subject {
         std::vector<std::int32_t> labels;
         for (std::int64_t i = 0; i < c.batch; ++i) labels.push_back(static_cast<std::int32_t>(i % 10));
         labels_ = Tensor::from({c.batch}, labels);
+        if (c.work != Work::folded_inference) return;
+        fold_batch_norm(*model_, shape_);
+        plan_ = std::make_unique<InferencePlan>(*model_, shape_);
     }
     void step() {
+        if (plan_) {
+            plan_->run(images_);
+            return;
+        }
         Context context{tape_, training_};
         const Var logits = (*model_)(context, tape_.input(images_));
         if (!training_) return;
@@ -86,6 +110,7 @@ class Subject {
     std::function<void()> products_;
     Tape tape_;
     std::unique_ptr<Optimizer> optimizer_;
+    std::unique_ptr<InferencePlan> plan_;
 };
 
 /// "system blocks / oneDNN primitives / operator new (those of libdnnl)", a step.
@@ -117,14 +142,18 @@ struct Pytorch {
 };
 
 struct Variant {
-    const char* name;
-    const char* layout;
+    std::string work, layout;
     bool spinning;
     Times times{};
+    std::string name() const {
+        return (layout == "contiguous" ? "contiguous" : "channels-last") + std::string(work == "fused" ? ", fused" : "") +
+               (spinning ? ", spinning" : "");
+    }
 };
 
 struct Row {
     Times ours, products;
+    Times frozen, plain;            // PyTorch's frozen form of folded inference; ours without --deterministic
     std::optional<Variant> theirs;  // PyTorch's best
 };
 
@@ -132,22 +161,27 @@ Row measure(const Case& c, Subject& subject, int threads, const Settings& s, Pyt
     set_threads(threads);
     std::vector<Variant> variants;
     if (pytorch.sleeping.available()) {
-        variants = {{"contiguous", "contiguous", false}, {"channels-last", "channels_last", false}};
-        if (threads > 1) {
-            variants.push_back({"contiguous, spinning", "contiguous", true});
-            variants.push_back({"channels-last, spinning", "channels_last", true});
-        }
+        for (const bool spinning : threads > 1 ? std::vector<bool>{false, true} : std::vector<bool>{false})
+            for (const char* work : c.rivals())
+                for (const char* layout : {"contiguous", "channels_last"}) variants.push_back({work, layout, spinning});
     }
     Row row;
     const Clock clock = s.cpu_time && threads == 1 ? Clock::processor : Clock::wall;
     for (std::int64_t round = 0; round < s.rounds; ++round) {
-        row.ours.add(burst([&] { subject.step(); }, s.seconds, clock));
-        for (Variant& v : variants) {
-            const std::string request =
-                cat(c.model, " ", c.work_name(), " ", c.batch, " ", v.layout, " ", threads, " ", s.seconds,
-                    clock == Clock::wall ? " wall" : " processor");
-            v.times.add((v.spinning ? pytorch.spinning : pytorch.sleeping).ask(request));
-        }
+        const auto time_ours = [&] { return burst([&] { subject.step(); }, s.seconds, clock); };
+        const auto time_theirs = [&](PytorchProcess& process, const std::string& work, const std::string& layout) {
+            return process.ask(cat(c.model, " ", work, " ", c.batch, " ", layout, " ", threads, " ", s.seconds,
+                                   clock == Clock::wall ? " wall" : " processor"));
+        };
+        set_deterministic(c.work == Work::deterministic_training);
+        row.ours.add(time_ours());
+        set_deterministic(false);
+        if (c.work == Work::deterministic_training) row.plain.add(time_ours());
+        for (Variant& v : variants)
+            v.times.add(time_theirs(v.spinning ? pytorch.spinning : pytorch.sleeping, v.work, v.layout));
+        if (c.work == Work::folded_inference && pytorch.sleeping.available())
+            for (PytorchProcess* process : {&pytorch.sleeping, &pytorch.spinning})
+                row.frozen.add(time_theirs(*process, "frozen", "contiguous"));
         row.products.add(burst([&] { subject.products(); }, s.seconds / 2, clock));
     }
     for (const Variant& v : variants)
@@ -168,7 +202,13 @@ void print(const Case& c, int threads, const Row& row, double best_alone, const 
                 threads == 1
                     ? "-"
                     : cat(static_cast<double>(static_cast<int>(best_alone / row.ours.best() * 100)) / 100).c_str(),
-                allocated.c_str(), row.theirs ? row.theirs->name : "");
+                allocated.c_str(), row.theirs ? row.theirs->name().c_str() : "");
+    if (!row.plain.empty())
+        std::printf("%35s time against training without --deterministic: %.2f\n", "",
+                    row.ours.best() / row.plain.best());
+    if (!row.frozen.empty())
+        std::printf("%35s against PyTorch frozen into oneDNN's own layouts (%.0f): %.2fx\n", "",
+                    images / row.frozen.best(), row.frozen.best() / row.ours.best());
     std::fflush(stdout);
 }
 
