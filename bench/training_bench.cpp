@@ -34,7 +34,7 @@ enum class Work {
     training,
     deterministic_training,
     inference,
-    folded_inference  ///< batch norms folded, by a plan
+    folded_inference  ///< batch norms folded, by plans
 };
 
 struct Case {
@@ -85,11 +85,11 @@ class Subject {
         labels_ = Tensor::from({c.batch}, labels);
         if (c.work != Work::folded_inference) return;
         fold_batch_norm(*model_, shape_);
-        plan_ = std::make_unique<InferencePlan>(*model_, shape_);
+        planned_ = std::make_unique<PlannedNetwork>(*model_);
     }
     void step() {
-        if (plan_) {
-            plan_->run(images_);
+        if (planned_) {
+            planned_->run(images_);
             return;
         }
         Context context{tape_, training_};
@@ -110,7 +110,7 @@ class Subject {
     std::function<void()> products_;
     Tape tape_;
     std::unique_ptr<Optimizer> optimizer_;
-    std::unique_ptr<InferencePlan> plan_;
+    std::unique_ptr<PlannedNetwork> planned_;
 };
 
 /// "system blocks / oneDNN primitives / operator new (those of libdnnl)", a step.
@@ -146,8 +146,8 @@ struct Variant {
     bool spinning;
     Times times{};
     std::string name() const {
-        return (layout == "contiguous" ? "contiguous" : "channels-last") + std::string(work == "fused" ? ", fused" : "") +
-               (spinning ? ", spinning" : "");
+        return (layout == "contiguous" ? "contiguous" : "channels-last") +
+               std::string(work == "fused" ? ", fused" : "") + (spinning ? ", spinning" : "");
     }
 };
 

@@ -19,6 +19,18 @@ void set_threads(int count);
 /// What set_threads chose for the calling thread.
 int thread_count();
 
+/// set_threads for the rest of a scope.
+class ThreadScope {
+   public:
+    explicit ThreadScope(int count) : before_(thread_count()) { set_threads(count); }
+    ~ThreadScope() { set_threads(before_); }
+    ThreadScope(const ThreadScope&) = delete;
+    ThreadScope& operator=(const ThreadScope&) = delete;
+
+   private:
+    int before_;
+};
+
 /// Whether results must not depend on the number of threads, for the whole program: sums over a batch are then formed
 /// from a fixed number of parts, at some cost (ARCHITECTURE.md, decision 15). False at first.
 void set_deterministic(bool on);

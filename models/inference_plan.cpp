@@ -1,8 +1,11 @@
 #include "models/inference_plan.h"
 
 #include <algorithm>
+#include <cstring>
+#include <exception>
 #include <limits>
 
+#include "engine/threads.h"
 #include "models/folding.h"
 #include "models/layers/activation.h"
 #include "models/layers/convolution.h"
@@ -75,6 +78,7 @@ void InferencePlan::list_steps(const Graph& graph) {
     }
     values_.resize(graph.calls().size());
     output_ = graph.calls().empty() ? network_input : resolve(graph.calls().back().index);
+    output_shape_ = graph.calls().empty() ? input_shape_ : graph.calls().back().output_shape;
 }
 
 void InferencePlan::choose_kernel(Step& step, const Shape& x) const {
@@ -268,14 +272,103 @@ std::size_t InferencePlan::buffer_bytes() const {
     return bytes;
 }
 
+std::int64_t InferencePlan::multiplications_a_step() const {
+    std::int64_t total = 0;
+    for (const Step& step : steps_) {
+        if (step.kind == Kind::convolution)
+            total += step.shape.numel() * (step.weight.numel() / step.convolution.out_c);
+        else if (step.kind == Kind::dense)
+            total += input_shape_[0] * step.weight.numel();
+    }
+    return steps_.empty() ? 0 : total / std::ssize(steps_);
+}
+
+bool InferencePlan::runs_side_by_side() const {
+    return device_.is_host() && std::none_of(steps_.begin(), steps_.end(), [](const Step& step) {
+               return step.kind == Kind::module &&
+                      (step.module->has_hooks() || !step.module->is_leaf() || !step.module->named_parameters().empty());
+           });
+}
+
+InferencePlan& PlannedNetwork::plan(Plans& plans, const Tensor& x, std::int64_t images) {
+    Shape shape = x.shape();
+    shape.set(0, images);
+    for (const auto& known : plans)
+        if (known->input_shape() == shape) return *known;
+    plans.push_back(std::make_unique<InferencePlan>(network_, shape));
+    return *plans.back();
+}
+
+const PlannedNetwork::Profile& PlannedNetwork::profile(const Tensor& x) {
+    Shape image = x.shape();
+    image.set(0, 1);
+    if (profile_.image != image) {
+        const InferencePlan& single = plan(lanes_[0], x, 1);
+        profile_ = {image, single.runs_side_by_side(), static_cast<std::int64_t>(single.buffer_bytes()),
+                    single.multiplications_a_step()};
+    }
+    return profile_;
+}
+
+std::int64_t PlannedNetwork::images_a_run(const Tensor& x) {
+    // Half of a core's cache of the second level, where that is small. ResNet-20 runs three images at a time then.
+    constexpr std::int64_t cache_bytes = 512 << 10;
+    // Below so many multiplications a step, waking threads for each step costs more than they save.
+    constexpr std::int64_t worth_threads = 16 << 20;
+    const std::int64_t batch = x.dim(0), threads = thread_count();
+    const Profile& one = profile(x);
+    if (!one.side_by_side || (batch < threads && batch * one.multiplications_a_step >= worth_threads)) return 0;
+    const std::int64_t cached = std::clamp<std::int64_t>(cache_bytes / std::max<std::int64_t>(one.bytes, 1), 1, batch);
+    return deterministic() ? cached : std::min(cached, (batch + threads - 1) / threads);
+}
+
+const Tensor& PlannedNetwork::run(const Tensor& x) {
+    require(x.rank() >= 1 && x.dim(0) >= 1, "PlannedNetwork: needs a batch of at least one image, got ", x.shape());
+    const std::int64_t batch = x.dim(0), each = images_a_run(x);
+    if (each == 0) return plan(lanes_[0], x, batch).run(x);
+    if (each == batch) {
+        const ThreadScope one(1);
+        return plan(lanes_[0], x, batch).run(x);
+    }
+    // Plans are built here: tracing is for one thread.
+    const std::int64_t runs = (batch + each - 1) / each, rest = batch - (runs - 1) * each;
+    const int threads = static_cast<int>(std::min<std::int64_t>(runs, thread_count()));
+    if (std::ssize(lanes_) < threads) lanes_.resize(static_cast<std::size_t>(threads));
+    for (int lane = 0; lane < threads; ++lane)
+        for (const std::int64_t images : {each, rest}) plan(lanes_[static_cast<std::size_t>(lane)], x, images);
+
+    std::exception_ptr error;
+    const auto run_lane = [&](int lane, char* output) {
+        const ThreadScope one(1);
+        for (std::int64_t r = runs * lane / threads; r < runs * (lane + 1) / threads; ++r) {
+            const std::int64_t images = r == runs - 1 ? rest : each;
+            const Tensor& y = plan(lanes_[static_cast<std::size_t>(lane)], x, images).run(x.rows(r * each, images));
+            const std::size_t image_bytes = y.bytes() / static_cast<std::size_t>(images);
+            std::memcpy(output + static_cast<std::size_t>(r * each) * image_bytes, y.raw(), y.bytes());
+        }
+    };
+    Shape shape = plan(lanes_[0], x, each).output_shape();
+    shape.set(0, batch);
+    if (!output_.defined() || output_.shape() != shape || output_.dtype() != x.dtype() || !output_.unique())
+        output_ = Tensor::empty(shape, x.dtype(), x.device());
+    char* output = static_cast<char*>(output_.raw_write());
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int lane = 0; lane < threads; ++lane) {
+        try {
+            run_lane(lane, output);
+        } catch (...) {
+#pragma omp critical
+            error = std::current_exception();
+        }
+    }
+    if (error) std::rethrow_exception(error);
+    return output_;
+}
+
 Var PlannedNetwork::forward(Context& context, std::span<const Var> inputs) {
     require(inputs.size() == 1, "PlannedNetwork takes one input, got ", inputs.size());
     require(!context.training && !context.tape.recording(), "PlannedNetwork is for inference only");
-    const Tensor& x = inputs[0].value();
-    for (const auto& plan : plans_)
-        if (plan->input_shape() == x.shape()) return context.tape.constant(plan->run(x));
-    plans_.push_back(std::make_unique<InferencePlan>(network_, x.shape()));
-    return context.tape.constant(plans_.back()->run(x));
+    return context.tape.constant(run(inputs[0].value()));
 }
 
 }  // namespace bitloom

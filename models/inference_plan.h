@@ -27,10 +27,15 @@ class InferencePlan {
     const Tensor& run(const Tensor& x);
 
     const Shape& input_shape() const { return input_shape_; }
+    const Shape& output_shape() const { return output_shape_; }
     /// One line a step: the paths of the modules it computes, joined by " + ".
     std::vector<std::string> steps() const;
     /// Bytes of the buffers between the steps.
     std::size_t buffer_bytes() const;
+    /// Multiplications of the convolutions and dense layers, an average step's.
+    std::int64_t multiplications_a_step() const;
+    /// Whether plans of this network may run side by side: no module with state of its own runs as it is.
+    bool runs_side_by_side() const;
 
    private:
     enum class Kind { convolution, dense, batch_norm, relu, add, max_pool, avg_pool, reshape, module };
@@ -59,7 +64,7 @@ class InferencePlan {
         return index < 0 ? network_x : values_[static_cast<std::size_t>(index)];
     }
 
-    Shape input_shape_;
+    Shape input_shape_, output_shape_;
     DType dtype_ = DType::f32;
     Device device_;
     std::vector<Step> steps_;
@@ -69,20 +74,38 @@ class InferencePlan {
     Tensor output_value_;
 };
 
-/// A network that runs by plans, one for each input shape it meets, and so stands where a Module is asked for
-/// (evaluate). Inference only.
+/// A network that runs by plans for whatever batch it meets, and so stands where a Module is asked for (evaluate).
+/// Inference only. Batches are cut into runs of a few images whose values between the layers stay in a core's cache;
+/// threads take whole runs, so that they wait for each other once a batch, not at every layer.
 class PlannedNetwork final : public Module {
    public:
-    explicit PlannedNetwork(Module& network) : network_(network) {}
+    explicit PlannedNetwork(Module& network) : network_(network), lanes_(1) {}
     std::string_view type() const override { return "PlannedNetwork"; }
 
+    /// The output for x [N, ...]: a buffer that the next run overwrites. Throws Error as InferencePlan does.
+    const Tensor& run(const Tensor& x);
+
    protected:
-    /// The output is the plan's buffer: the next call with that shape overwrites it. Throws Error in training.
+    /// Throws Error in training.
     Var forward(Context& context, std::span<const Var> inputs) override;
 
    private:
+    using Plans = std::vector<std::unique_ptr<InferencePlan>>;
+    /// What one image of the shape costs.
+    struct Profile {
+        Shape image;
+        bool side_by_side = false;
+        std::int64_t bytes = 0, multiplications_a_step = 0;
+    };
+    InferencePlan& plan(Plans& plans, const Tensor& x, std::int64_t images);
+    const Profile& profile(const Tensor& x);
+    /// Images of a run on one thread; 0: the whole batch at once, on all threads.
+    std::int64_t images_a_run(const Tensor& x);
+
     Module& network_;
-    std::vector<std::unique_ptr<InferencePlan>> plans_;
+    std::vector<Plans> lanes_;  ///< one for each thread
+    Profile profile_;
+    Tensor output_;
 };
 
 }  // namespace bitloom

@@ -11,32 +11,21 @@
 
 namespace bitloom::ops::cpu {
 
-/// Makes the calling thread's OpenMP regions, and the oneDNN primitives that it asks for, those of one thread.
-class OneThread {
-   public:
-    OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-    ~OneThread() { omp_set_num_threads(before_); }
-    OneThread(const OneThread&) = delete;
-    OneThread& operator=(const OneThread&) = delete;
-
-   private:
-    int before_;
-};
-
 /// Slices of a batch of `batch`.
 inline int slice_count(std::int64_t batch) {
     return static_cast<int>(std::clamp<std::int64_t>(batch, 1, deterministic_parts));
 }
 
 /// Calls f(first, count, slice) for each slice of [0, batch), the slices side by side on the calling thread's number of
-/// threads, with OneThread in effect. Rethrows the first slice's exception.
+/// threads, each with one: its OpenMP regions and the oneDNN primitives that it asks for are those of one thread.
+/// Rethrows the first slice's exception.
 template <class F>
 void for_each_slice(std::int64_t batch, F&& f) {
     const int slices = slice_count(batch), threads = std::min(slices, omp_get_max_threads());
     std::array<std::exception_ptr, deterministic_parts> errors;
     const auto run = [&](int s) {
         try {
-            const OneThread one;
+            const ThreadScope one(1);
             const std::int64_t first = batch * s / slices;
             f(first, batch * (s + 1) / slices - first, s);
         } catch (...) {

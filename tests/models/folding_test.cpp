@@ -11,6 +11,7 @@
 #include "engine/data/loader.h"
 #include "engine/data/readers.h"
 #include "engine/random.h"
+#include "engine/threads.h"
 #include "engine/train/evaluator.h"
 #include "models/import.h"
 #include "models/inference_plan.h"
@@ -244,6 +245,17 @@ TEST(PlannedNetwork, RunsEveryShapeAndRefusesToTrain) {
     EXPECT_LE(difference(outputs(planned, large), expected_large), 1e-5);
     EXPECT_LE(difference(outputs(planned, small), expected_small), 1e-5);
     EXPECT_LE(difference(outputs(planned, large), expected_large), 1e-5);
+    const Tensor odd = images({17, 32, 32, 3});
+    const Tensor expected_odd = outputs(*network, odd);
+    const int before = thread_count();
+    for (const int threads : {1, 2, 3, 32}) {
+        const ThreadScope scope(threads);
+        EXPECT_LE(difference(planned.run(odd), expected_odd), 1e-5) << threads << " threads";
+        EXPECT_EQ(difference(planned.run(odd), outputs(planned, odd)), 0);
+    }
+    EXPECT_EQ(thread_count(), before);
+    EXPECT_THROW(planned.run(images({17, 32, 32, 4})), Error);
+    EXPECT_EQ(thread_count(), before);
     Tape tape;
     Context context{tape};
     EXPECT_THROW(planned(context, tape.constant(large)), Error);
