@@ -18,6 +18,7 @@
 #include "models/import.h"
 #include "models/inference_plan.h"
 #include "models/registry.h"
+#include "ops/precision.h"
 
 namespace bitloom {
 namespace {
@@ -26,7 +27,7 @@ using Json = nlohmann::ordered_json;
 
 struct EvaluateFlags {
     std::string model, variant, weights;
-    std::string split = "test", normalize, dtype = "f32";
+    std::string split = "test", normalize, dtype = "f32", precision = "fp32";
     bool resize = false;
     std::int64_t limit = 0, batch_size = 200, top_k = 0;
     bool json = false, per_class = false, fold_batch_norm = false;
@@ -55,6 +56,7 @@ void add_evaluate_flags(Flags& flags, EvaluateFlags& values) {
     flags.add("fold-batch-norm", values.fold_batch_norm,
               "fold batch norms into the weights in front of them and run a prepared plan: faster, and equal up to "
               "rounding");
+    flags.add("precision", values.precision, precision_help, {.choices = {"fp32", "bf16"}});
     flags.group("Output");
     flags.add("top-k", values.top_k, "also count labels among the k largest logits; 0: do not", {.min = 0});
     flags.add("per-class", values.per_class, "also print recall and precision of every class");
@@ -192,9 +194,14 @@ int run(int argc, char** argv) {
     }
     if (values.weights.empty()) throw UsageError("--weights is missing: the file with the trained network");
     if (values.dtype == "f64" && common.device != "reference") throw UsageError("--dtype=f64 needs --device=reference");
+    if (values.precision == "bf16" && values.dtype == "f64") throw UsageError("--precision=bf16 excludes --dtype=f64");
+    if (values.precision == "bf16" && values.fold_batch_norm)
+        throw UsageError("--fold-batch-norm prepares its plan for fp32: leave --precision=bf16 out");
     set_threads(static_cast<int>(common.threads));
     const Device device = open_device(common.device);
     const DType dtype = values.dtype == "f64" ? DType::f64 : DType::f32;
+    const DType activations = dtype == DType::f64 ? dtype : ops::activation_dtype(values.precision);
+    ops::require_precision(activations, device);
     if (!common.out_dir.empty()) {
         make_folder(common.out_dir);
         write_run_record(common.out_dir, "evaluate", flags, argc, argv, device, thread_count());
@@ -224,7 +231,7 @@ int run(int argc, char** argv) {
     LoaderOptions loader_options;
     loader_options.batch_size = values.batch_size;
     loader_options.normalization = choose_normalization(normalize, loaded.file, *fit(splits.train));
-    loader_options.dtype = dtype;
+    loader_options.dtype = activations;
     loader_options.device = device;
     Loader loader(images, loader_options);
     loaded.network->to(dtype);

@@ -18,6 +18,7 @@
 #include "engine/threads.h"
 #include "engine/train/signals.h"
 #include "models/registry.h"
+#include "ops/precision.h"
 
 namespace bitloom {
 namespace {
@@ -32,7 +33,7 @@ struct KfoldFlags {
     std::string activation = "relu", network;
     std::int64_t folds = 10, start = 0, epochs = 100, batch_size = 512, buffer_size = 1024, classes = 10;
     double learning_rate = 3e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-7;
-    std::string augment, moving_variance = "fused";
+    std::string augment, moving_variance = "fused", precision = "fp32";
     bool reference_last_epoch = false, file_order = false, deterministic = false;
     std::int64_t jobs = 0, checkpoint_every_steps = 0;
 };
@@ -75,6 +76,7 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("epsilon", values.epsilon, "Adam's epsilon", {.min = 0});
     flags.group("Beyond the published program");
     flags.add("augment", values.augment, "augmentations, such as rotate8,shift0.1 (published: none)");
+    flags.add("precision", values.precision, precision_help, {.choices = {"fp32", "bf16"}});
     flags.add("reference-last-epoch", values.reference_last_epoch,
               "test the last epoch's weights, as the published program does, not the best");
     flags.add("file-order", values.file_order,
@@ -150,6 +152,8 @@ FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, 
     settings.augmentation = parse_augmentations(values.augment);
     settings.seed = static_cast<std::uint64_t>(common.seed);
     settings.device = open_device(common.device);
+    settings.activations = ops::activation_dtype(values.precision);
+    ops::require_precision(settings.activations, settings.device);
     settings.resume = common.resume;
     settings.test_last_epoch = values.reference_last_epoch;
     settings.checkpoint_every_steps = values.checkpoint_every_steps;

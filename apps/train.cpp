@@ -27,6 +27,7 @@
 #include "models/import.h"
 #include "models/registry.h"
 #include "models/regularizers.h"
+#include "ops/precision.h"
 
 namespace bitloom {
 namespace {
@@ -83,13 +84,12 @@ void add_train_flags(Flags& flags, TrainFlags& values) {
     flags.add("checkpoint-every-steps", values.checkpoint_every_steps, "besides at the end of each epoch", {.min = 0});
     add_deterministic_flag(flags, values.deterministic);
     flags.add("dtype", values.dtype, "f64 on the reference device only", {.choices = {"f32", "f64"}});
-    flags.add("precision", values.precision, "only fp32 in this version");
+    flags.add("precision", values.precision, precision_help, {.choices = {"fp32", "bf16"}});
 }
 
 void check_usage(const TrainFlags& values, const CommonFlags& common, Device device) {
     if (common.out_dir.empty()) throw UsageError("--out-dir is missing: the folder of the results");
-    if (values.precision != "fp32")
-        throw UsageError(cat("--precision=", values.precision, ": this version computes in fp32"));
+    if (values.precision == "bf16" && values.dtype == "f64") throw UsageError("--precision=bf16 excludes --dtype=f64");
     if (values.dtype == "f64" && device.kind != DeviceKind::reference)
         throw UsageError("--dtype=f64 needs --device=reference: the fast kernels are single precision");
 }
@@ -125,6 +125,7 @@ struct RunFiles {
     std::string best, last, history;
 };
 
+/// Of parameters; activations have the same or, with --precision bf16, that.
 DType dtype_of(const TrainFlags& values) { return values.dtype == "f64" ? DType::f64 : DType::f32; }
 
 ModelOptions network_options(const TrainFlags& values, const Dataset& images) {
@@ -141,7 +142,7 @@ LoaderOptions loader_options(const TrainFlags& values, const Data& data, std::ui
     options.batch_size = values.batch_size;
     options.seed = seed;
     options.normalization = normalization_by_name(values.normalize, *data.statistics);
-    options.dtype = dtype_of(values);
+    options.dtype = values.dtype == "f64" ? DType::f64 : ops::activation_dtype(values.precision);
     options.device = device;
     return options;
 }
@@ -207,6 +208,7 @@ int run(int argc, char** argv) {
     }
     const Device device = open_device(common.device);
     check_usage(values, common, device);
+    ops::require_precision(ops::activation_dtype(values.precision), device);
     set_threads(static_cast<int>(common.threads));
     set_deterministic(values.deterministic);
     common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits

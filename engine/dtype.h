@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "engine/error.h"
 
@@ -65,6 +66,13 @@ constexpr DType dtype_of() {
     else static_assert(!sizeof(T), "no DType stores this type");
 }
 
+/// The dtype of parameters, their gradients and statistics beside activations of `dtype`: bf16 activations keep them in f32.
+constexpr DType parameter_dtype(DType dtype) { return dtype == DType::bf16 ? DType::f32 : dtype; }
+
+/// The C++ type in which sums of T run.
+template <class T>
+using accumulator_of = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
+
 /// Calls f with a value of the C++ type of `dtype`; only f32 and f64 are allowed. `who` starts the error message.
 template <class F>
 decltype(auto) dispatch_float(DType dtype, std::string_view who, F&& f) {
@@ -73,6 +81,13 @@ decltype(auto) dispatch_float(DType dtype, std::string_view who, F&& f) {
         case DType::f64: return f(double{});
         default: fail(who, ": needs f32 or f64, got ", name_of(dtype));
     }
+}
+
+/// The same for all floating-point types, bf16 too.
+template <class F>
+decltype(auto) dispatch_floating(DType dtype, std::string_view who, F&& f) {
+    if (dtype == DType::bf16) return f(bf16{});
+    return dispatch_float(dtype, who, std::forward<F>(f));
 }
 
 }  // namespace bitloom

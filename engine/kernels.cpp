@@ -43,6 +43,7 @@ void cast(const Tensor& source, Tensor& target) {
             const auto* in = source.read<decltype(from)>();
             auto* out = target.write<decltype(to)>();
             const std::int64_t n = source.numel();
+#pragma omp parallel for simd schedule(static) if (n > parallel_threshold)
             for (std::int64_t i = 0; i < n; ++i) out[i] = convert<decltype(to)>(in[i]);
         });
     });
@@ -52,34 +53,37 @@ void copy_bytes(const Tensor& source, Tensor& target) { std::memcpy(target.raw_w
 
 void add(Tensor& target, const Tensor& source) {
     require(target.shape() == source.shape(), "add: shapes ", target.shape(), " and ", source.shape());
-    dispatch_float(target.dtype(), "add", [&](auto zero) {
+    dispatch_floating(target.dtype(), "add", [&](auto zero) {
         using T = decltype(zero);
+        using Sum = accumulator_of<T>;
         T* t = target.write<T>();
         const T* s = source.read<T>();
         const std::int64_t n = target.numel();
 #pragma omp parallel for simd schedule(static) if (n > parallel_threshold)
-        for (std::int64_t i = 0; i < n; ++i) t[i] += s[i];
+        for (std::int64_t i = 0; i < n; ++i) t[i] = convert<T>(convert<Sum>(t[i]) + convert<Sum>(s[i]));
     });
 }
 
 void scale(Tensor& target, double factor) {
-    dispatch_float(target.dtype(), "scale", [&](auto zero) {
+    dispatch_floating(target.dtype(), "scale", [&](auto zero) {
         using T = decltype(zero);
+        using Product = accumulator_of<T>;
         T* t = target.write<T>();
-        const T f = static_cast<T>(factor);
+        const Product f = static_cast<Product>(factor);
         const std::int64_t n = target.numel();
 #pragma omp parallel for simd schedule(static) if (n > parallel_threshold)
-        for (std::int64_t i = 0; i < n; ++i) t[i] *= f;
+        for (std::int64_t i = 0; i < n; ++i) t[i] = convert<T>(convert<Product>(t[i]) * f);
     });
 }
 
 bool all_finite(const Tensor& tensor) {
-    return dispatch_float(tensor.dtype(), "all_finite", [&](auto zero) {
+    return dispatch_floating(tensor.dtype(), "all_finite", [&](auto zero) {
         using T = decltype(zero);
+        using Sum = accumulator_of<T>;
         const T* t = tensor.read<T>();
-        T poison = 0;  // stays 0 unless a value is NaN or infinite: x * 0 is NaN then
-        for (std::int64_t i = 0; i < tensor.numel(); ++i) poison += t[i] * T(0);
-        return poison == T(0);
+        Sum poison = 0;  // stays 0 unless a value is NaN or infinite: x * 0 is NaN then
+        for (std::int64_t i = 0; i < tensor.numel(); ++i) poison += convert<Sum>(t[i]) * Sum(0);
+        return poison == Sum(0);
     });
 }
 

@@ -9,8 +9,8 @@ struct EngineKernels {
     void (*fill)(Tensor& target, double value);
     void (*cast)(const Tensor& source, Tensor& target);        ///< same device and shape, other dtype
     void (*copy_bytes)(const Tensor& source, Tensor& target);  ///< same dtype and shape, between host and this device
-    void (*add)(Tensor& target, const Tensor& source);         ///< target += source; f32, f64
-    void (*scale)(Tensor& target, double factor);              ///< target *= factor; f32, f64
+    void (*add)(Tensor& target, const Tensor& source);         ///< target += source; floating-point types
+    void (*scale)(Tensor& target, double factor);              ///< target *= factor; floating-point types
     bool (*all_finite)(const Tensor& tensor);                  ///< no NaN, no infinity
 };
 

@@ -25,22 +25,23 @@ std::unique_ptr<Module> make_mnist_mlp(const ModelOptions& o) {
     std::int64_t width = o.input.numel();
     Shape map = o.input;
     int index = 0;
-    const auto dense = [&](std::int64_t units) {
+    const auto dense = [&](std::int64_t units, bool logits) {
         network->append<Dense>(numbered("dense", index), DenseConfig{.in = width,
                                                                      .out = units,
                                                                      .weight_init = Initializer::glorot_uniform,
                                                                      .bias_init = Initializer::zeros,
-                                                                     .flattened_from = map});
+                                                                     .flattened_from = map,
+                                                                     .logits = logits});
         width = units;
         map = Shape();
     };
     for (const std::int64_t units : {500, 300}) {
-        dense(units);
+        dense(units, false);
         network->append<ReLU>(numbered("dense", index) + "_relu");
         network->append<BatchNorm>(numbered("batch_normalization", index), keras_batch_norm(units));
         ++index;
     }
-    dense(o.classes);
+    dense(o.classes, true);
     return network;
 }
 
@@ -79,10 +80,11 @@ std::unique_ptr<Module> make_gpfq_cnn(const ModelOptions& o) {
                                                 .flattened_from = {h, w, channels}});
     relu_and_norm("dense", 128);
     network->append<Dropout>("dropout_3", 0.5);
-    network->append<Dense>(
-        "dense_1",
-        DenseConfig{
-            .in = 128, .out = o.classes, .weight_init = Initializer::glorot_uniform, .bias_init = Initializer::zeros});
+    network->append<Dense>("dense_1", DenseConfig{.in = 128,
+                                                  .out = o.classes,
+                                                  .weight_init = Initializer::glorot_uniform,
+                                                  .bias_init = Initializer::zeros,
+                                                  .logits = true});
     return network;
 }
 

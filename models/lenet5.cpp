@@ -26,7 +26,7 @@ std::unique_ptr<Module> make_lenet5(const ModelOptions& o) {
     network->append<ReLU>("relu3");
     network->append<Dense>("fc2", DenseConfig{.in = 120, .out = 84});
     network->append<ReLU>("relu4");
-    network->append<Dense>("fc3", DenseConfig{.in = 84, .out = o.classes});
+    network->append<Dense>("fc3", DenseConfig{.in = 84, .out = o.classes, .logits = true});
     return network;
 }
 

@@ -73,7 +73,7 @@ CifarResNet::CifarResNet(std::int64_t depth, std::int64_t in_channels, std::int6
         stages_.push_back(&sequence);
     }
     pool_ = &add<GlobalAvgPool2d>("avgpool");
-    DenseConfig last{.in = channels, .out = classes, .bias = true};
+    DenseConfig last{.in = channels, .out = classes, .bias = true, .logits = true};
     if (shortcut == ResNetShortcut::a) last.weight_init = Initializer::kaiming_normal_fan_in;
     classifier_ = &add<Dense>(shortcut == ResNetShortcut::a ? "linear" : "fc", last);
 }

@@ -103,7 +103,8 @@ std::unique_ptr<Module> make_svhn_cnn(const ModelOptions& o) {
                                                        .out = o.classes,
                                                        .weight_init = Initializer::glorot_uniform,
                                                        .bias_init = Initializer::zeros,
-                                                       .flattened_from = map});
+                                                       .flattened_from = map,
+                                                       .logits = true});
     return network;
 }
 

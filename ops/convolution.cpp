@@ -73,8 +73,8 @@ Conv2dGeometry transposed_geometry(const Shape& x, const Shape& weight, const Co
 }
 
 void check_operands(std::string_view op, const Var& x, const Var& weight, const Var& bias, std::int64_t out_channels) {
-    require_like(op, "weight", weight.value(), x.value());
-    if (bias.defined()) require_operand(op, "bias", bias.value(), Shape{out_channels}, x.value());
+    require_parameter(op, "weight", weight.value(), x.value());
+    if (bias.defined()) require_parameter(op, "bias", bias.value(), Shape{out_channels}, x.value());
 }
 
 }  // namespace
@@ -138,7 +138,7 @@ Var conv2d(const Var& x, const Var& weight, const Var& bias, const Conv2dOptions
                           c.give(0, std::move(dx));
                       }
                       Tensor db;
-                      if (bias_too) db = Tensor::empty({g.out_c}, x.dtype(), x.device());
+                      if (bias_too) db = Tensor::empty({g.out_c}, w.dtype(), x.device());
                       if (c.needs(1)) {
                           Tensor dw = Tensor::empty_like(w);
                           kernel(x.device(), "conv2d_backward_weights", &OpKernels::conv2d_backward_weights)(
@@ -181,7 +181,7 @@ Var conv2d_transpose(const Var& x, const Var& weight, const Var& bias, const Con
                           c.give(1, std::move(dw));
                       }
                       if (has_bias && c.needs(2)) {
-                          Tensor db = Tensor::empty({g.in_c}, x.dtype(), x.device());
+                          Tensor db = Tensor::empty({g.in_c}, w.dtype(), x.device());
                           kernel(x.device(), "bias_backward", &OpKernels::bias_backward)(dy, db);
                           c.give(2, std::move(db));
                       }

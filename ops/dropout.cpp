@@ -23,8 +23,8 @@ Var drop_path_by(const Var& x, double rate, Uniform&& uniform) {
     if (rate == 0) return x;
     const double keep = 1 - rate;
     const Device host = x.device().is_host() ? x.device() : cpu_device;
-    Tensor factors = Tensor::empty({x.dim(0)}, x.dtype(), host);
-    dispatch_float(x.dtype(), "drop_path", [&](auto zero) {
+    Tensor factors = Tensor::empty({x.dim(0)}, parameter_dtype(x.dtype()), host);
+    dispatch_float(factors.dtype(), "drop_path", [&](auto zero) {
         using T = decltype(zero);
         T* out = factors.write<T>();
         for (std::int64_t n = 0; n < x.dim(0); ++n) out[n] = static_cast<T>(std::floor(keep + uniform(n)) / keep);

@@ -1,6 +1,8 @@
 #pragma once
-// The kernel table of the operations: one a device. `ops/reference` (f32 and f64, plain loops), `ops/cpu` (f32) and `cuda`
+// The kernel table of the operations: one a device. `ops/reference` (f32, f64, plain loops), `ops/cpu` (f32) and `cuda`
 // fill it. Ops check shapes and allocate outputs; kernels compute. Every output is written whole, never added to.
+// Activations and their gradients may be bf16 everywhere but in cross_entropy; weights, biases, gamma, beta, moments,
+// factors of rows and all gradients of these then are f32 (parameter_dtype), and sums run in f32 at least.
 // Layouts: activations NHWC, convolution weights [out][kh][kw][in / groups] (OHWI), dense weights [out][in].
 
 #include <array>

@@ -24,7 +24,8 @@ Var softmax_of(Op op, const Var& x) {
 }
 
 void check_labels(const Tensor& logits, const Tensor& labels) {
-    require_float("cross_entropy", logits);
+    require(logits.dtype() == DType::f32 || logits.dtype() == DType::f64,
+            "cross_entropy: needs f32 or f64 logits, got ", name_of(logits.dtype()));
     require(logits.rank() == 2 && logits.dim(0) >= 1 && logits.dim(1) >= 1,
             "cross_entropy: logits must be [batch, classes], got ", logits.shape());
     require(labels.shape() == Shape{logits.dim(0)}, "cross_entropy: labels have shape ", labels.shape(), ", expected [",

@@ -13,8 +13,8 @@ void check_operands(std::string_view op, const Var& x, const Var& gamma, const V
                     double epsilon) {
     require(x.shape().rank() >= 2, op, ": input must be [..., C] with at least one axis before C, got ", x.shape());
     const Shape channels{x.dim(-1)};
-    require_operand(op, "gamma", gamma.value(), channels, x.value());
-    require_operand(op, "beta", beta.value(), channels, x.value());
+    require_parameter(op, "gamma", gamma.value(), channels, x.value());
+    require_parameter(op, "beta", beta.value(), channels, x.value());
     if (residual.defined()) require_operand(op, "residual", residual.value(), x.shape(), x.value());
     require(epsilon >= 0, op, ": epsilon ", epsilon, " is negative");
 }
@@ -70,8 +70,8 @@ Var batch_norm_training(const Var& x, const Var& gamma, const Var& beta, const V
 Var batch_norm_inference(const Var& x, const Var& gamma, const Var& beta, const Var& residual, const Tensor& mean,
                          const Tensor& variance, double epsilon, NormEpilogue epilogue) {
     check_operands("batch_norm_inference", x, gamma, beta, residual, epsilon);
-    require_operand("batch_norm_inference", "mean", mean, gamma.shape(), x.value());
-    require_operand("batch_norm_inference", "variance", variance, gamma.shape(), x.value());
+    require_parameter("batch_norm_inference", "mean", mean, gamma.shape(), x.value());
+    require_parameter("batch_norm_inference", "variance", variance, gamma.shape(), x.value());
     Tensor y = Tensor::empty_like(x.value());
     kernel(x.device(), "batch_norm_inference", &OpKernels::batch_norm_inference)(
         x.value(), gamma.value(), beta.value(), residual.defined() ? &residual.value() : nullptr, mean, variance,

@@ -32,6 +32,7 @@ enum class Op {
     transpose,
     reduce_sum,  // and mean
     reduce_max,
+    cast,  // to another floating-point type
     count
 };
 
@@ -39,7 +40,7 @@ inline constexpr std::array<std::string_view, static_cast<int>(Op::count)> op_na
     "conv2d",      "conv2d_transpose", "dense",      "bias_add", "batch_norm_training", "batch_norm_inference",
     "max_pool2d",  "avg_pool2d",       "unary",      "binary",   "scale",               "surrogate",
     "softmax",     "log_softmax",      "cross_entropy", "dropout", "drop_path",         "concat",
-    "slice",       "pad",              "reshape",    "transpose", "reduce_sum",         "reduce_max"};
+    "slice",       "pad",              "reshape",    "transpose", "reduce_sum",         "reduce_max", "cast"};
 
 constexpr std::string_view op_name(Op op) { return op_names[static_cast<int>(op)]; }
 

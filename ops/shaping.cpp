@@ -24,6 +24,14 @@ void run(const StridedCopy& copy, const Tensor& source, Tensor& target) {
 
 }  // namespace
 
+Var cast(const Var& x, DType dtype) {
+    require_float("cast", x.value());
+    require(is_floating(dtype), "cast: ", name_of(dtype), " is no floating-point type");
+    if (x.dtype() == dtype) return x;
+    return record(Op::cast, {x}, x.value().to(dtype),
+                  [from = x.dtype()](BackwardContext& c) { c.give(0, c.grad().to(from)); });
+}
+
 Var concat(std::span<const Var> inputs, int axis) {
     require(!inputs.empty(), "concat: no inputs");
     const Tensor& first = inputs[0].value();

@@ -8,6 +8,10 @@
 
 namespace bitloom::ops {
 
+/// x in another floating-point type; x itself where it has that type. The gradient is cast back to x's type (that of
+/// rounding is taken as the identity).
+Var cast(const Var& x, DType dtype);
+
 /// Joins along `axis`; all other extents agree.
 Var concat(std::span<const Var> inputs, int axis);
 /// Elements start, start + step, ... below stop of each axis (rank entries each; step >= 1).

@@ -21,6 +21,10 @@ struct CommonFlags {
 void add_deterministic_flag(Flags& flags, bool& value);
 void add_common_flags(Flags& flags, CommonFlags& values);
 
+/// Of the flag --precision.
+inline constexpr const char* precision_help =
+    "fp32, or bf16 activations beside f32 weights, statistics and loss (CPUs with AVX-512-BF16 or AMX)";
+
 struct DataFlags {
     std::string dataset = "digits";
     std::string data_dir = "data";

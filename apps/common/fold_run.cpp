@@ -29,6 +29,7 @@ LoaderOptions loader_options(const FoldSettings& settings, std::uint64_t seed) {
     options.batch_size = settings.batch_size;
     options.seed = seed;
     options.normalization = settings.normalization;
+    options.dtype = settings.activations;
     options.device = settings.device;
     return options;
 }

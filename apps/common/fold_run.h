@@ -27,7 +27,8 @@ struct FoldSettings {
     AugmentationPipeline augmentation;
     std::uint64_t seed = 1;
     Device device = cpu_device;
-    int threads = 1;  ///< of this fold
+    DType activations = DType::f32;  ///< bf16: images and all between them and the last layer
+    int threads = 1;                 ///< of this fold
     bool resume = false;
     bool test_last_epoch = false;  ///< upstream's behaviour; otherwise the weights of the smallest val_loss are tested
     std::int64_t checkpoint_every_steps = 0;

@@ -1,6 +1,7 @@
 #include "models/layers/dense.h"
 
 #include "ops/dense.h"
+#include "ops/shaping.h"
 
 namespace bitloom::layers {
 
@@ -29,7 +30,8 @@ void Dense::add_bias() {
 }
 
 Var Dense::forward(Context& context, std::span<const Var> inputs) {
-    return ops::dense(only(inputs), weight.effective(context), config_.bias ? bias.effective(context) : Var());
+    const Var x = config_.logits ? ops::cast(only(inputs), parameter_dtype(only(inputs).dtype())) : only(inputs);
+    return ops::dense(x, weight.effective(context), config_.bias ? bias.effective(context) : Var());
 }
 
 }  // namespace bitloom::layers

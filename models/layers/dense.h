@@ -14,6 +14,9 @@ struct DenseConfig {
     /// [h, w, c] of the map that a Flatten before it turned into the input, rank 0 where there is none: files that
     /// flatten in another order are permuted by it on import.
     Shape flattened_from{};
+    /// The network's last layer: it computes in f32 where activations are bf16, so that the loss sees logits of full
+    /// precision.
+    bool logits = false;
 };
 
 class Dense final : public Layer {

@@ -13,21 +13,22 @@ namespace {
 using Steps = std::array<std::int64_t, 3>;
 
 /// `rows` runs of n elements; an operand of stride 0 is one value for a whole run.
-template <int a_stride, int b_stride, class F>
-[[gnu::always_inline]] inline void run(std::int64_t rows, const Steps& row, std::int64_t n, const float* a,
-                                       const float* b, float* y, const F& f) {
+template <int a_stride, int b_stride, class A, class B, class T, class F>
+[[gnu::always_inline]] inline void run(std::int64_t rows, const Steps& row, std::int64_t n, const A* a, const B* b,
+                                       T* y, const F& f) {
     for (std::int64_t r = 0; r < rows; ++r, a += row[0], b += row[1], y += row[2]) {
         for_lanes(n, [&]<int N>(std::int64_t i) {
             using V = typename Pack<N>::Float;
-            const V left = a_stride ? load<V>(a + i) : splat<V>(*a), right = b_stride ? load<V>(b + i) : splat<V>(*b);
+            const V left = a_stride ? load<V>(a + i) : splat<V>(static_cast<float>(*a)),
+                    right = b_stride ? load<V>(b + i) : splat<V>(static_cast<float>(*b));
             store<V>(y + i, f(left, right));
         });
     }
 }
 
-template <class F>
-void run(std::int64_t rows, const Steps& row, std::int64_t n, const Steps& step, const float* a, const float* b,
-         float* y, const F& f) {
+template <class T, class F>
+void run(std::int64_t rows, const Steps& row, std::int64_t n, const Steps& step, const T* a, const T* b, T* y,
+         const F& f) {
     if (step[0] && step[1])
         run<1, 1>(rows, row, n, a, b, y, f);
     else if (step[0])
@@ -39,18 +40,18 @@ void run(std::int64_t rows, const Steps& row, std::int64_t n, const Steps& step,
 }
 
 /// [rows, n] with the operand `vector` [n] the same in every row: a few short rows at a time.
-template <class F>
-void run_rows(std::int64_t rows, std::int64_t n, const float* matrix, const float* vector, float* y, const F& f) {
+template <class T, class F>
+void run_rows(std::int64_t rows, std::int64_t n, const T* matrix, const T* vector, T* y, const F& f) {
     PeriodicConstants constants(n, 256, 1);
-    constants.set(0, [&](std::int64_t c) { return vector[c]; });
+    constants.set(0, [&](std::int64_t c) { return static_cast<float>(vector[c]); });
     const float* repeated = constants[0];
     constants.for_each_run(rows, [&](std::int64_t first, std::int64_t count) {
         run<1, 1>(1, {}, count, matrix + first, repeated, y + first, f);
     });
 }
 
-template <class F>
-void apply(const MergedAxes<3>& axes, const float* a, const float* b, float* y, const F& f) {
+template <class T, class F>
+void apply(const MergedAxes<3>& axes, const T* a, const T* b, T* y, const F& f) {
     const std::int64_t n = axes.inner_size();
     const Steps step = axes.inner_strides();
     if (axes.rank <= 1) {
@@ -78,8 +79,6 @@ void apply(const MergedAxes<3>& axes, const float* a, const float* b, float* y, 
 
 void binary_forward(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) {
     constexpr std::string_view who = "binary_forward";
-    const float *pa = input(a, who), *pb = input(b, who);
-    float* py = output(y, who);
     if (y.numel() == 0) return;
     const Strides a_own = row_major_strides(a.shape()), b_own = row_major_strides(b.shape());
     const Strides y_own = row_major_strides(y.shape());
@@ -89,19 +88,25 @@ void binary_forward(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) {
         axes.append(y.dim(axis), {at_a < 0 || a.dim(at_a) == 1 ? 0 : a_own[at_a],
                                   at_b < 0 || b.dim(at_b) == 1 ? 0 : b_own[at_b], y_own[axis]});
     }
+    const auto with = [&](const auto& f) {
+        dispatch_storage(y, [&](auto zero) {
+            using T = decltype(zero);
+            apply(axes, input<T>(a, who), input<T>(b, who), output<T>(y, who), f);
+        });
+    };
     switch (op) {
         case BinaryOp::add:
-            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l + r; });
+            return with([]<class V>(V l, V r) { return l + r; });
         case BinaryOp::subtract:
-            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l - r; });
+            return with([]<class V>(V l, V r) { return l - r; });
         case BinaryOp::multiply:
-            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l * r; });
+            return with([]<class V>(V l, V r) { return l * r; });
         case BinaryOp::divide:
-            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l / r; });
+            return with([]<class V>(V l, V r) { return l / r; });
         case BinaryOp::maximum:
-            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l < r ? r : l; });
+            return with([]<class V>(V l, V r) { return l < r ? r : l; });
         case BinaryOp::minimum:
-            return apply(axes, pa, pb, py, []<class V>(V l, V r) { return l > r ? r : l; });
+            return with([]<class V>(V l, V r) { return l > r ? r : l; });
         case BinaryOp::count:
             break;
     }

@@ -125,8 +125,9 @@ void column_sums(std::int64_t rows, std::int64_t channels, const Term& term, dou
 }
 
 /// The sum of each column of x [rows, channels].
+template <class T>
 struct ColumnTerm {
-    const float* x;
+    const T* x;
     template <class V>
     [[gnu::always_inline]] void add(std::int64_t i, std::int64_t, V (&sums)[1]) const {
         sums[0] += load<V>(x + i);

@@ -7,10 +7,11 @@ namespace bitloom::ops::cpu {
 
 namespace {
 
-void sum_columns(const float* x, std::int64_t rows, std::int64_t channels, float* sums) {
+template <class T>
+void sum_columns(const T* x, std::int64_t rows, std::int64_t channels, float* sums) {
     Tensor totals = Tensor::empty({channels}, DType::f64);
     double* t = totals.write<double>();
-    column_sums<1>(rows, channels, ColumnTerm{x}, t);
+    column_sums<1>(rows, channels, ColumnTerm<T>{x}, t);
     for (std::int64_t c = 0; c < channels; ++c) sums[c] = static_cast<float>(t[c]);
 }
 
@@ -21,41 +22,48 @@ bool is_small(std::int64_t batch, std::int64_t weights) {
     return batch < few_images || 2 * batch * weights < product_threshold;
 }
 
-/// c = relu?(a op(b) + bias). An empty sum where k is 0, which oneDNN does not take.
-void product(const onednn::MatrixProduct& p, const float* a, const float* b, const float* bias, Tensor& c, float* pc) {
+/// c = relu?(a op(weight) + bias). An empty sum where k is 0, which oneDNN does not take.
+void product(std::string_view who, onednn::MatrixProduct p, const Tensor& a, const Tensor& weight, const Tensor* bias,
+             Tensor& c) {
+    const InputRows pa(a, who);
+    const float* pb = optional_input(bias, who);
+    input(weight, who);
+    require_storage(c, a.dtype(), who);
+    p.activations = p.result = a.dtype();
     if (c.numel() == 0) return;
     if (p.k == 0) {
-        for (std::int64_t i = 0; i < c.numel(); ++i) {
-            const float sum = bias ? bias[i % p.n] : 0.0f;
-            pc[i] = p.relu ? std::max(sum, 0.0f) : sum;
-        }
+        c.fill(0);
+        if (bias) bias_forward(c.clone(), *bias, c);
+        if (p.relu) unary_forward(UnaryOp::relu, 0, 0, c.clone(), c);
         return;
     }
+    const OutputRows pc(c, who);
     const OneThreadIf small(is_small(p.m, p.n * p.k));
-    if (deterministic()) {
-        for_each_slice(p.m, [&](std::int64_t first, std::int64_t count, int) {
-            onednn::MatrixProduct rows = p;
-            rows.m = count;
-            onednn::matrix_product(rows, a + first * p.k, b, bias, pc + first * p.n);
-        });
-    } else {
-        onednn::matrix_product(p, a, b, bias, pc);
-    }
+    if (!deterministic()) return onednn::weight_product(p, pa.from(0), weight, pb, pc.from(0));
+    for_each_slice(p.m, [&](std::int64_t first, std::int64_t count, int) {
+        onednn::MatrixProduct rows = p;
+        rows.m = count;
+        onednn::weight_product(rows, pa.from(first), weight, pb, pc.from(first));
+    });
 }
 
 /// dweight [out, in] = the sum over the batch of dy x.
-void sum_products(std::int64_t batch, std::int64_t out, std::int64_t in, const float* dy, const float* x,
-                  Tensor& dweight, float* pdw) {
-    const onednn::MatrixProduct p{.m = out, .n = in, .k = batch, .transpose_a = true};
+void sum_products(std::string_view who, const Tensor& dy, const Tensor& x, Tensor& dweight) {
+    const std::int64_t batch = x.dim(0);
+    const InputRows pdy(dy, who), px(x, who);
+    require_storage(x, dy.dtype(), who);
+    float* pdw = output(dweight, who);
+    const onednn::MatrixProduct p{
+        .m = dweight.dim(0), .n = dweight.dim(1), .k = batch, .transpose_a = true, .activations = dy.dtype()};
     if (dweight.numel() == 0 || batch == 0) return dweight.fill(0);
     const OneThreadIf small(is_small(batch, dweight.numel()));
-    if (!deterministic()) return onednn::matrix_product(p, dy, x, nullptr, pdw);
+    if (!deterministic()) return onednn::matrix_product(p, pdy.from(0), px.from(0), pdw);
     Tensor partial = Tensor::empty({slice_count(batch), dweight.numel()});
     float* pp = partial.write<float>();
     for_each_slice(batch, [&](std::int64_t first, std::int64_t count, int s) {
         onednn::MatrixProduct part = p;
         part.k = count;
-        onednn::matrix_product(part, dy + first * out, x + first * in, nullptr, pp + s * dweight.numel());
+        onednn::matrix_product(part, pdy.from(first), px.from(first), pp + s * dweight.numel());
     });
     sum_slices(partial, dweight);
 }
@@ -63,53 +71,51 @@ void sum_products(std::int64_t batch, std::int64_t out, std::int64_t in, const f
 }  // namespace
 
 void dense_forward(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y) {
-    constexpr std::string_view who = "dense_forward";
-    const float *px = input(x, who), *pw = input(weight, who), *pb = optional_input(bias, who);
-    product({.m = x.dim(0), .n = weight.dim(0), .k = x.dim(1), .transpose_b = true}, px, pw, pb, y, output(y, who));
+    dense_inference(x, weight, bias, NormEpilogue::none, y);
 }
 
 void dense_inference(const Tensor& x, const Tensor& weight, const Tensor* bias, NormEpilogue epilogue, Tensor& y) {
-    constexpr std::string_view who = "dense_inference";
-    const float *px = input(x, who), *pw = input(weight, who), *pb = optional_input(bias, who);
-    product(
-        {.m = x.dim(0), .n = weight.dim(0), .k = x.dim(1), .transpose_b = true, .relu = epilogue == NormEpilogue::relu},
-        px, pw, pb, y, output(y, who));
+    const bool relu = epilogue == NormEpilogue::relu;
+    product("dense_forward", {.m = x.dim(0), .n = weight.dim(0), .k = x.dim(1), .transpose_b = true, .relu = relu}, x,
+            weight, bias, y);
 }
 
 void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) {
-    constexpr std::string_view who = "dense_backward_data";
-    const float *pdy = input(dy, who), *pw = input(weight, who);
-    product({.m = dx.dim(0), .n = dx.dim(1), .k = weight.dim(0)}, pdy, pw, nullptr, dx, output(dx, who));
+    product("dense_backward_data", {.m = dx.dim(0), .n = dx.dim(1), .k = weight.dim(0)}, dy, weight, nullptr, dx);
 }
 
 void dense_backward_weights(const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias) {
-    constexpr std::string_view who = "dense_backward_weights";
-    const float *px = input(x, who), *pdy = input(dy, who);
-    sum_products(x.dim(0), dweight.dim(0), dweight.dim(1), pdy, px, dweight, output(dweight, who));
-    if (dbias) sum_columns(pdy, dy.dim(0), dy.dim(1), output(*dbias, who));
+    sum_products("dense_backward_weights", dy, x, dweight);
+    if (dbias) bias_backward(dy, *dbias);
 }
 
 void bias_forward(const Tensor& x, const Tensor& bias, Tensor& y) {
     constexpr std::string_view who = "bias_forward";
-    const float *px = input(x, who), *pb = input(bias, who);
-    float* py = output(y, who);
+    const float* pb = input(bias, who);
     const std::int64_t channels = bias.numel();
     if (channels == 0) return;
     PeriodicConstants constants(channels, 256, 1);
     constants.set(0, [&](std::int64_t c) { return pb[c]; });
     const float* b = constants[0];
-    constants.for_each_run(x.numel() / channels, [=](std::int64_t first, std::int64_t count) {
+    dispatch_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        const T* px = input<T>(x, who);
+        T* py = output<T>(y, who);
+        constants.for_each_run(x.numel() / channels, [=](std::int64_t first, std::int64_t count) {
 #pragma omp simd
-        for (std::int64_t i = 0; i < count; ++i) py[first + i] = px[first + i] + b[i];
+            for (std::int64_t i = 0; i < count; ++i)
+                py[first + i] = static_cast<T>(static_cast<float>(px[first + i]) + b[i]);
+        });
     });
 }
 
 void bias_backward(const Tensor& dy, Tensor& dbias) {
     constexpr std::string_view who = "bias_backward";
-    const float* pdy = input(dy, who);
     float* pdb = output(dbias, who);
     const std::int64_t channels = dbias.numel();
-    if (channels != 0) sum_columns(pdy, dy.numel() / channels, channels, pdb);
+    if (channels == 0) return;
+    dispatch_storage(
+        dy, [&](auto zero) { sum_columns(input<decltype(zero)>(dy, who), dy.numel() / channels, channels, pdb); });
 }
 
 }  // namespace bitloom::ops::cpu

@@ -46,39 +46,47 @@ typedef std::uint64_t Wide __attribute__((vector_size(8 * philox_lanes)));
 void dropout(double rate, PhiloxStream stream, const Tensor& x, Tensor& y) {
     constexpr std::string_view who = "dropout";
     constexpr std::int64_t batch = 4 * philox_lanes;
-    const float* px = input(x, who);
-    float* py = output(y, who);
     const float keep = static_cast<float>(1 - rate);
     // to_unit_float(word) >= rate, in integers: (word >> 8) >= rate 2^24.
     const auto threshold = static_cast<std::uint32_t>(std::ceil(rate * 0x1.0p24));
     const std::int64_t n = x.numel();
-    parallel_items((n + batch - 1) / batch, batch * 4, [=](std::int64_t begin, std::int64_t end) {
-        std::array<std::uint32_t, batch> words;
-        for (std::int64_t group = begin; group < end; ++group) {
-            draw(stream, static_cast<std::uint64_t>(group) * philox_lanes, words.data());
-            const float* from = px + group * batch;
-            float* to = py + group * batch;
-            const std::int64_t count = std::min(batch, n - group * batch);
+    dispatch_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        const T* px = input<T>(x, who);
+        T* py = output<T>(y, who);
+        parallel_items((n + batch - 1) / batch, batch * 4, [=](std::int64_t begin, std::int64_t end) {
+            std::array<std::uint32_t, batch> words;
+            for (std::int64_t group = begin; group < end; ++group) {
+                draw(stream, static_cast<std::uint64_t>(group) * philox_lanes, words.data());
+                const T* from = px + group * batch;
+                T* to = py + group * batch;
+                const std::int64_t count = std::min(batch, n - group * batch);
 #pragma omp simd
-            for (std::int64_t i = 0; i < count; ++i) {
-                const float kept = from[i] / keep;
-                to[i] = (words[static_cast<std::size_t>(i)] >> 8) >= threshold ? kept : 0.0f;
+                for (std::int64_t i = 0; i < count; ++i) {
+                    const float kept = static_cast<float>(from[i]) / keep;
+                    to[i] = static_cast<T>((words[static_cast<std::size_t>(i)] >> 8) >= threshold ? kept : 0.0f);
+                }
             }
-        }
+        });
     });
 }
 
 void row_scale(const Tensor& factors, const Tensor& x, Tensor& y) {
     constexpr std::string_view who = "row_scale";
-    const float *factor = input(factors, who), *px = input(x, who);
-    float* py = output(y, who);
+    const float* factor = input(factors, who);
     const std::int64_t width = x.shape().product(1, x.rank());
-    parallel_items(x.dim(0), width, [=](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t n = begin; n < end; ++n) {
-            const float f = factor[n];
+    dispatch_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        const T* px = input<T>(x, who);
+        T* py = output<T>(y, who);
+        parallel_items(x.dim(0), width, [=](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t n = begin; n < end; ++n) {
+                const float f = factor[n];
 #pragma omp simd
-            for (std::int64_t i = n * width; i < (n + 1) * width; ++i) py[i] = px[i] * f;
-        }
+                for (std::int64_t i = n * width; i < (n + 1) * width; ++i)
+                    py[i] = static_cast<T>(static_cast<float>(px[i]) * f);
+            }
+        });
     });
 }
 

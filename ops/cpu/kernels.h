@@ -1,6 +1,6 @@
 #pragma once
-// The kernels of the `cpu` device, f32 only: oneDNN for convolutions and matrix products, own vectorised loops for the
-// rest.
+// The kernels of the `cpu` device: oneDNN for convolutions and matrix products, own vectorised loops for the rest.
+// Activations are f32 or bf16, parameters and statistics f32; all compute in f32.
 
 #include "ops/kernels.h"
 

@@ -11,8 +11,10 @@ namespace bitloom::ops::cpu {
 namespace {
 
 /// Sums of x - shift and of its square. With a shift near the mean the squares do not cancel.
+template <class T>
 struct MomentTerm {
-    const float *x, *shift;
+    const T* x;
+    const float* shift;
     template <class V>
     [[gnu::always_inline]] void add(std::int64_t i, std::int64_t lane, V (&sums)[2]) const {
         const V d = load<V>(x + i) - load<V>(shift + lane);
@@ -22,8 +24,8 @@ struct MomentTerm {
 };
 
 /// The gradient behind the epilogue, which passes where its output is positive.
-template <class V, bool relu>
-[[gnu::always_inline]] inline V masked(const float* dy, const float* y, std::int64_t i) {
+template <class V, bool relu, class T>
+[[gnu::always_inline]] inline V masked(const T* dy, const T* y, std::int64_t i) {
     if constexpr (relu)
         return load<V>(y + i) > V{} ? load<V>(dy + i) : V{};
     else
@@ -31,10 +33,11 @@ template <class V, bool relu>
 }
 
 /// Sums of the masked dy and of its product with x - mean; writes the masked dy to dresidual where asked.
-template <bool relu, bool residual>
+template <class T, bool relu, bool residual>
 struct GradientTerm {
-    const float *dy, *x, *y, *mean;
-    float* dresidual;
+    const T *dy, *x, *y;
+    const float* mean;
+    T* dresidual;
     template <class V>
     [[gnu::always_inline]] void add(std::int64_t i, std::int64_t lane, V (&sums)[2]) const {
         const V g = masked<V, relu>(dy, y, i);
@@ -45,8 +48,8 @@ struct GradientTerm {
 };
 
 /// y = (x - mean) slope + offset [+ residual], clipped below at 0 with relu.
-template <bool relu, bool residual>
-void apply(const PeriodicConstants& constants, std::int64_t rows, const float* x, const float* r, float* y) {
+template <bool relu, bool residual, class T>
+void apply(const PeriodicConstants& constants, std::int64_t rows, const T* x, const T* r, T* y) {
     const float *mean = constants[0], *slope = constants[1], *offset = constants[2];
     constants.for_each_run(rows, [=](std::int64_t first, std::int64_t count) {
         for_lanes(count, [=]<int N>(std::int64_t i) {
@@ -59,8 +62,8 @@ void apply(const PeriodicConstants& constants, std::int64_t rows, const float* x
     });
 }
 
-void apply(NormEpilogue epilogue, const PeriodicConstants& constants, std::int64_t rows, const float* x, const float* r,
-           float* y) {
+template <class T>
+void apply(NormEpilogue epilogue, const PeriodicConstants& constants, std::int64_t rows, const T* x, const T* r, T* y) {
     const bool relu = epilogue == NormEpilogue::relu;
     if (relu)
         r ? apply<true, true>(constants, rows, x, r, y) : apply<true, false>(constants, rows, x, r, y);
@@ -69,12 +72,13 @@ void apply(NormEpilogue epilogue, const PeriodicConstants& constants, std::int64
 }
 
 /// totals [2][channels]: what GradientTerm sums. Writes dresidual (optional).
-void gradient_sums(NormEpilogue epilogue, std::int64_t rows, std::int64_t channels, const float* dy, const float* x,
-                   const float* y, const float* mean, float* dresidual, double* totals) {
+template <class T>
+void gradient_sums(NormEpilogue epilogue, std::int64_t rows, std::int64_t channels, const T* dy, const T* x, const T* y,
+                   const float* mean, T* dresidual, double* totals) {
     PeriodicConstants constants(channels, 4 * simd_lanes, 1);
     constants.set(0, [&](std::int64_t c) { return mean[c]; });
     const auto run = [&](auto relu, auto residual) {
-        using Term = GradientTerm<decltype(relu)::value, decltype(residual)::value>;
+        using Term = GradientTerm<T, decltype(relu)::value, decltype(residual)::value>;
         column_sums<2>(rows, channels, Term{dy, x, y, constants[0], dresidual}, totals);
     };
     if (epilogue == NormEpilogue::relu)
@@ -84,9 +88,8 @@ void gradient_sums(NormEpilogue epilogue, std::int64_t rows, std::int64_t channe
 }
 
 /// dx = slope g + curve (x - mean) + offset with g the masked dy; without `curved`, dx = slope g.
-template <bool relu, bool curved>
-void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, const float* dy, const float* x,
-                    const float* y, float* dx) {
+template <bool relu, bool curved, class T>
+void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, const T* dy, const T* x, const T* y, T* dx) {
     const float *slope = constants[0], *mean = constants[1], *curve = constants[2], *offset = constants[3];
     constants.for_each_run(rows, [=](std::int64_t first, std::int64_t count) {
         for_lanes(count, [=]<int N>(std::int64_t i) {
@@ -101,14 +104,15 @@ void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, const
 
 std::int64_t rows_of(const Tensor& x, std::int64_t channels) { return channels ? x.numel() / channels : 0; }
 
-/// Both backward passes. Training: the moments depend on x as well.
+/// Both backward passes on activations stored as T. Training: the moments depend on x as well.
+template <class T>
 void backward(std::string_view who, bool training, const Tensor& dy, const Tensor& x, const Tensor* y,
               const Tensor& gamma, const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
               Tensor* dx, Tensor* dresidual, Tensor& dgamma, Tensor& dbeta) {
     const std::int64_t channels = gamma.numel(), rows = rows_of(x, channels);
-    const float *pdy = input(dy, who), *px = input(x, who), *py = optional_input(y, who), *pg = input(gamma, who);
-    const float *pm = input(mean, who), *pv = input(variance, who);
-    float *pdx = optional_output(dx, who), *pdr = optional_output(dresidual, who);
+    const T *pdy = input<T>(dy, who), *px = input<T>(x, who), *py = optional_input<T>(y, who);
+    const float *pg = input(gamma, who), *pm = input(mean, who), *pv = input(variance, who);
+    T *pdx = optional_output<T>(dx, who), *pdr = optional_output<T>(dresidual, who);
     float *pdg = output(dgamma, who), *pdb = output(dbeta, who);
     require(py != nullptr || epilogue == NormEpilogue::none, who, ": the epilogue's output is missing");
 
@@ -142,15 +146,15 @@ void backward(std::string_view who, bool training, const Tensor& dy, const Tenso
         training ? run(std::false_type{}, std::true_type{}) : run(std::false_type{}, std::false_type{});
 }
 
-}  // namespace
-
-void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
-                        double epsilon, NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
+template <class T>
+void forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual, double epsilon,
+             NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
     constexpr std::string_view who = "batch_norm_forward";
     const std::int64_t channels = gamma.numel(), rows = rows_of(x, channels);
-    const float *px = input(x, who), *pg = input(gamma, who), *pb = input(beta, who),
-                *pr = optional_input(residual, who);
-    float *py = output(y, who), *pm = output(mean, who), *pv = output(variance, who);
+    const T *px = input<T>(x, who), *pr = optional_input<T>(residual, who);
+    const float *pg = input(gamma, who), *pb = input(beta, who);
+    T* py = output<T>(y, who);
+    float *pm = output(mean, who), *pv = output(variance, who);
     if (rows == 0) {
         mean.fill(NAN);
         variance.fill(NAN);
@@ -162,9 +166,9 @@ void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta
     // The shift is the mean of the first rows: a rest that lies far from it is itself what makes the variance large.
     const std::int64_t sample = std::min<std::int64_t>(rows, std::max<std::int64_t>(4096 / channels, 16));
     PeriodicConstants shift(channels, 4 * simd_lanes, 1);
-    column_sums<1>(sample, channels, ColumnTerm{px}, sum);
+    column_sums<1>(sample, channels, ColumnTerm<T>{px}, sum);
     shift.set(0, [&](std::int64_t c) { return sum[c] / static_cast<double>(sample); });
-    column_sums<2>(rows, channels, MomentTerm{px, shift[0]}, sum);
+    column_sums<2>(rows, channels, MomentTerm<T>{px, shift[0]}, sum);
 
     const double m = static_cast<double>(rows);
     for (std::int64_t c = 0; c < channels; ++c) {
@@ -183,22 +187,14 @@ void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta
     apply(epilogue, constants, rows, px, pr, py);
 }
 
-void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor* dx, Tensor* dresidual,
-                         Tensor& dgamma, Tensor& dbeta) {
-    backward("batch_norm_backward", true, dy, x, y, gamma, mean, variance, epsilon, epilogue, dx, dresidual, dgamma,
-             dbeta);
-}
-
-void batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
-                          const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
-                          Tensor& y) {
+template <class T>
+void inference(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual, const Tensor& mean,
+               const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor& y) {
     constexpr std::string_view who = "batch_norm_inference";
     const std::int64_t channels = gamma.numel();
-    const float *px = input(x, who), *pg = input(gamma, who), *pb = input(beta, who),
-                *pr = optional_input(residual, who);
-    const float *pm = input(mean, who), *pv = input(variance, who);
-    float* py = output(y, who);
+    const T *px = input<T>(x, who), *pr = optional_input<T>(residual, who);
+    const float *pg = input(gamma, who), *pb = input(beta, who), *pm = input(mean, who), *pv = input(variance, who);
+    T* py = output<T>(y, who);
     if (channels == 0) return;
     PeriodicConstants constants(channels, 256, 3);
     constants.set(0, [&](std::int64_t c) { return pm[c]; });
@@ -207,11 +203,38 @@ void batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& be
     apply(epilogue, constants, rows_of(x, channels), px, pr, py);
 }
 
+}  // namespace
+
+void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
+                        double epsilon, NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
+    dispatch_storage(
+        x, [&](auto zero) { forward<decltype(zero)>(x, gamma, beta, residual, epsilon, epilogue, y, mean, variance); });
+}
+
+void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma, const Tensor& mean,
+                         const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor* dx, Tensor* dresidual,
+                         Tensor& dgamma, Tensor& dbeta) {
+    dispatch_storage(x, [&](auto zero) {
+        backward<decltype(zero)>("batch_norm_backward", true, dy, x, y, gamma, mean, variance, epsilon, epilogue, dx,
+                                 dresidual, dgamma, dbeta);
+    });
+}
+
+void batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
+                          const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
+                          Tensor& y) {
+    dispatch_storage(x, [&](auto zero) {
+        inference<decltype(zero)>(x, gamma, beta, residual, mean, variance, epsilon, epilogue, y);
+    });
+}
+
 void batch_norm_inference_backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma,
                                    const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue epilogue,
                                    Tensor* dx, Tensor* dresidual, Tensor& dgamma, Tensor& dbeta) {
-    backward("batch_norm_inference_backward", false, dy, x, y, gamma, mean, variance, epsilon, epilogue, dx, dresidual,
-             dgamma, dbeta);
+    dispatch_storage(x, [&](auto zero) {
+        backward<decltype(zero)>("batch_norm_inference_backward", false, dy, x, y, gamma, mean, variance, epsilon,
+                                 epilogue, dx, dresidual, dgamma, dbeta);
+    });
 }
 
 }  // namespace bitloom::ops::cpu

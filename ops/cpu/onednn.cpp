@@ -1,6 +1,7 @@
 #include "ops/cpu/onednn.h"
 
 #include <omp.h>
+#include <oneapi/dnnl/dnnl_debug.h>
 #include <sys/mman.h>
 
 #include <atomic>
@@ -18,6 +19,13 @@ namespace {
 using Dims = dnnl::memory::dims;
 using Desc = dnnl::memory::desc;
 constexpr auto f32 = dnnl::memory::data_type::f32;
+
+/// The type of activations. Throws Error for what the cpu device does not compute in.
+dnnl::memory::data_type activation_type(DType dtype, const char* who) {
+    require(dtype == DType::f32 || dtype == DType::bf16, who, ": the cpu device needs f32 or bf16, got ",
+            name_of(dtype), dtype == DType::f64 ? "; use --device reference for f64" : "");
+    return dtype == DType::f32 ? f32 : dnnl::memory::data_type::bf16;
+}
 
 /// Beyond these a thread starts again with an empty cache, or overwrites the least recently used copy.
 constexpr std::size_t max_plans = 1024;
@@ -141,7 +149,9 @@ struct Key {
     bool with_bias;
     int threads;
     Conv2dGeometry geometry;
-    bool add_to_output = false, relu = false;  // of forward and of matrix products: what follows in the same pass
+    DType activations;
+    DType second = DType::f32, result = DType::f32;  ///< of a matrix product: b and c
+    bool add_to_output = false, relu = false;        // of forward and of matrix products: what follows in the same pass
     bool operator==(const Key&) const = default;
 };
 
@@ -155,6 +165,7 @@ struct KeyHash {
         };
         mix(static_cast<int>(key.kind) * 8 + key.with_bias + key.add_to_output * 2 + key.relu * 4);
         mix(key.threads);
+        mix(static_cast<int>(key.activations) * 64 + static_cast<int>(key.second) * 8 + static_cast<int>(key.result));
         for (std::int64_t v :
              {g.batch, g.in_h, g.in_w, g.in_c, g.out_h, g.out_w, g.out_c, g.kernel_h, g.kernel_w, g.stride_h,
               g.stride_w, g.pad_top, g.pad_bottom, g.pad_left, g.pad_right, g.dilation_h, g.dilation_w, g.groups})
@@ -164,26 +175,30 @@ struct KeyHash {
 };
 
 struct Descriptors {
-    Desc src, weights, bias, dst;
+    Desc src, weights, weight_gradient, bias, dst;
     Desc our_weights;  // OHWI, where `weights` leaves the layout to the primitive
     Dims strides, dilates, pad_begin, pad_end;
 };
 
-Descriptors describe(const Conv2dGeometry& g, bool with_bias) {
+Descriptors describe(const Key& key) {
+    const Conv2dGeometry& g = key.geometry;
+    const auto type = activation_type(key.activations, "conv2d");
     using Tag = dnnl::memory::format_tag;
     Descriptors d;
-    d.src = Desc({g.batch, g.in_c, g.in_h, g.in_w}, f32, Tag::nhwc);
-    d.dst = Desc({g.batch, g.out_c, g.out_h, g.out_w}, f32, Tag::nhwc);
-    if (with_bias) d.bias = Desc({g.out_c}, f32, Tag::a);
+    d.src = Desc({g.batch, g.in_c, g.in_h, g.in_w}, type, Tag::nhwc);
+    d.dst = Desc({g.batch, g.out_c, g.out_h, g.out_w}, type, Tag::nhwc);
+    if (key.with_bias) d.bias = Desc({g.out_c}, f32, Tag::a);
     const std::int64_t in = g.in_c / g.groups, out = g.out_c / g.groups;
     const std::int64_t column = in, row = g.kernel_w * column, filter = g.kernel_h * row;
     if (g.groups == 1) {
         const Dims dims{out, in, g.kernel_h, g.kernel_w};
-        d.weights = Desc(dims, f32, Tag::any);
+        d.weights = Desc(dims, type, Tag::any);
+        d.weight_gradient = Desc(dims, f32, Tag::any);
         d.our_weights = Desc(dims, f32, Dims{filter, 1, row, column});
     } else {
         const Dims dims{g.groups, out, in, g.kernel_h, g.kernel_w};
-        d.weights = Desc(dims, f32, Tag::any);
+        d.weights = Desc(dims, type, Tag::any);
+        d.weight_gradient = Desc(dims, f32, Tag::any);
         d.our_weights = Desc(dims, f32, Dims{out * filter, filter, 1, row, column});
     }
     d.strides = {g.stride_h, g.stride_w};
@@ -239,14 +254,14 @@ bool brgconv_may_follow(const Conv2dGeometry& g) {
            windows_meet_cells(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w);
 }
 
-dnnl::convolution_forward::primitive_desc forward_descriptor(const Conv2dGeometry& g, const Descriptors& d,
-                                                             bool with_bias, const dnnl::primitive_attr& attributes) {
+dnnl::convolution_forward::primitive_desc forward_descriptor(const Key& key, const Descriptors& d,
+                                                             const dnnl::primitive_attr& attributes) {
     using Forward = dnnl::convolution_forward;
     const auto prop = dnnl::prop_kind::forward_training;
     const auto direct = dnnl::algorithm::convolution_direct;
     // next_impl() reads this description again: it outlives every candidate.
     const auto desc =
-        with_bias
+        key.with_bias
             ? Forward::desc(prop, direct, d.src, d.weights, d.bias, d.dst, d.strides, d.dilates, d.pad_begin, d.pad_end)
             : Forward::desc(prop, direct, d.src, d.weights, d.dst, d.strides, d.dilates, d.pad_begin, d.pad_end);
     const auto first_that = [&](auto&& accepts) {
@@ -256,9 +271,14 @@ dnnl::convolution_forward::primitive_desc forward_descriptor(const Conv2dGeometr
         } while (candidate.next_impl());
         return Forward::primitive_desc();
     };
-    if (prefers_direct(g))
-        if (auto found = first_that([](std::string_view name) { return name == "jit:avx512_core"; })) return found;
-    if (attributes.get_post_ops().len() > 0 && !brgconv_may_follow(g))
+    const auto is_direct = [](std::string_view name) {
+        return name == "jit:avx512_core" || name == "jit_bf16:avx512_core_bf16";
+    };
+    // AMX's products beat every direct convolution.
+    const auto decides = [&](std::string_view name) { return is_direct(name) || name.find("amx") != name.npos; };
+    if (prefers_direct(key.geometry))
+        if (auto found = first_that(decides)) return found;
+    if (attributes.get_post_ops().len() > 0 && !brgconv_may_follow(key.geometry))
         return first_that([](std::string_view name) { return !name.starts_with("brgconv"); });
     return Forward::primitive_desc(desc, attributes, engine());
 }
@@ -314,8 +334,8 @@ struct Plan {
 };
 
 void build_forward(Plan& plan, const Key& key) {
-    const Descriptors d = describe(key.geometry, key.with_bias);
-    const auto pd = forward_descriptor(key.geometry, d, key.with_bias, attributes_of(key));
+    const Descriptors d = describe(key);
+    const auto pd = forward_descriptor(key, d, attributes_of(key));
     plan.primitive = dnnl::convolution_forward(pd);
     plan.add(DNNL_ARG_SRC, plan.inputs[0], d.src);
     plan.add_weight(pd.weights_desc(), d.our_weights);
@@ -325,11 +345,11 @@ void build_forward(Plan& plan, const Key& key) {
 }
 
 void build_backward_data(Plan& plan, const Key& key) {
-    const Descriptors d = describe(key.geometry, false);
+    const Descriptors d = describe(key);
     const dnnl::convolution_backward_data::desc desc(dnnl::algorithm::convolution_direct, d.src, d.weights, d.dst,
                                                      d.strides, d.dilates, d.pad_begin, d.pad_end);
-    const dnnl::convolution_backward_data::primitive_desc pd(
-        desc, user_scratchpad(), engine(), forward_descriptor(key.geometry, d, false, user_scratchpad()));
+    const dnnl::convolution_backward_data::primitive_desc pd(desc, user_scratchpad(), engine(),
+                                                             forward_descriptor(key, d, user_scratchpad()));
     plan.primitive = dnnl::convolution_backward_data(pd);
     plan.add(DNNL_ARG_DIFF_DST, plan.inputs[0], d.dst);
     plan.add_weight(pd.weights_desc(), d.our_weights);
@@ -338,15 +358,14 @@ void build_backward_data(Plan& plan, const Key& key) {
 }
 
 void build_backward_weights(Plan& plan, const Key& key) {
-    const Descriptors d = describe(key.geometry, key.with_bias);
+    const Descriptors d = describe(key);
     using Backward = dnnl::convolution_backward_weights;
     const auto direct = dnnl::algorithm::convolution_direct;
-    const auto desc =
-        key.with_bias
-            ? Backward::desc(direct, d.src, d.weights, d.bias, d.dst, d.strides, d.dilates, d.pad_begin, d.pad_end)
-            : Backward::desc(direct, d.src, d.weights, d.dst, d.strides, d.dilates, d.pad_begin, d.pad_end);
-    const Backward::primitive_desc pd(desc, user_scratchpad(), engine(),
-                                      forward_descriptor(key.geometry, d, key.with_bias, user_scratchpad()));
+    const auto desc = key.with_bias ? Backward::desc(direct, d.src, d.weight_gradient, d.bias, d.dst, d.strides,
+                                                     d.dilates, d.pad_begin, d.pad_end)
+                                    : Backward::desc(direct, d.src, d.weight_gradient, d.dst, d.strides, d.dilates,
+                                                     d.pad_begin, d.pad_end);
+    const Backward::primitive_desc pd(desc, user_scratchpad(), engine(), forward_descriptor(key, d, user_scratchpad()));
     plan.primitive = Backward(pd);
     plan.add(DNNL_ARG_SRC, plan.inputs[0], d.src);
     plan.add(DNNL_ARG_DIFF_DST, plan.inputs[1], d.dst);
@@ -362,27 +381,31 @@ void build_backward_weights(Plan& plan, const Key& key) {
     }
 }
 
-Key key_of(const MatrixProduct& p, bool with_bias) {
+/// `second`: what b holds.
+Key key_of(const MatrixProduct& p, DType second, bool with_bias) {
     Conv2dGeometry g{};
     g.batch = p.m;
     g.in_h = p.n;
     g.in_w = p.k;
     g.in_c = p.transpose_a;
     g.out_h = p.transpose_b;
-    return {Key::Kind::matrix_product, with_bias, omp_get_max_threads(), g, false, p.relu};
+    return {Key::Kind::matrix_product, with_bias, omp_get_max_threads(), g, p.activations, second, p.result, false,
+            p.relu};
 }
 
 void build_matrix_product(Plan& plan, const Key& key) {
     const std::int64_t m = key.geometry.batch, n = key.geometry.in_h, k = key.geometry.in_w;
-    const Desc a({m, k}, f32, key.geometry.in_c ? Dims{1, m} : Dims{k, 1});
-    const Desc b({k, n}, f32, key.geometry.out_h ? Dims{1, k} : Dims{n, 1});
-    const Desc c({m, n}, f32, Dims{n, 1});
+    const auto type = activation_type(key.activations, "dense");
+    const Dims b_strides = key.geometry.out_h ? Dims{1, k} : Dims{n, 1};
+    const Desc a({m, k}, type, key.geometry.in_c ? Dims{1, m} : Dims{k, 1});
+    const Desc b({k, n}, type, b_strides), our_b({k, n}, activation_type(key.second, "dense"), b_strides);
+    const Desc c({m, n}, activation_type(key.result, "dense"), Dims{n, 1});
     const Desc bias = key.with_bias ? Desc({1, n}, f32, Dims{n, 1}) : Desc();
     const auto desc = key.with_bias ? dnnl::matmul::desc(a, b, bias, c) : dnnl::matmul::desc(a, b, c);
     const dnnl::matmul::primitive_desc pd(desc, attributes_of(key), engine());
     plan.primitive = dnnl::matmul(pd);
     plan.add(DNNL_ARG_SRC, plan.inputs[0], a);
-    plan.add(DNNL_ARG_WEIGHTS, plan.inputs[1], b);
+    plan.add_weight(b, our_b);
     if (key.with_bias) plan.add(DNNL_ARG_BIAS, plan.bias, bias);
     plan.add(DNNL_ARG_DST, plan.output, c);
     plan.set_scratchpad(pd);
@@ -427,27 +450,16 @@ Plan& plan_of(const Key& key) {
     return *all.emplace(key, std::move(plan)).first->second;
 }
 
-Key key_of(ConvolutionPass pass, const Conv2dGeometry& g, bool with_bias) {
-    return {static_cast<Key::Kind>(pass), with_bias, omp_get_max_threads(), g};
+Key key_of(ConvolutionPass pass, const Conv2dGeometry& g, bool with_bias, DType activations) {
+    return {static_cast<Key::Kind>(pass), with_bias, omp_get_max_threads(), g, activations};
 }
 
 }  // namespace
 
-void convolution_forward(const Conv2dGeometry& g, const float* x, const Tensor& weight, const float* bias, float* y) {
+void convolution_inference(const Conv2dGeometry& g, DType activations, const void* x, const Tensor& weight,
+                           const float* bias, bool add_to_output, bool relu, void* y) {
     guarded("conv2d_forward", [&] {
-        Plan& plan = plan_of(key_of(ConvolutionPass::forward, g, bias != nullptr));
-        plan.inputs[0].bind(x);
-        plan.bind_weight(weight);
-        if (bias) plan.bias.bind(bias);
-        plan.output.bind(y);
-        plan.run();
-    });
-}
-
-void convolution_inference(const Conv2dGeometry& g, const float* x, const Tensor& weight, const float* bias,
-                           bool add_to_output, bool relu, float* y) {
-    guarded("conv2d_inference", [&] {
-        Key key = key_of(ConvolutionPass::forward, g, bias != nullptr);
+        Key key = key_of(ConvolutionPass::forward, g, bias != nullptr, activations);
         key.add_to_output = add_to_output;
         key.relu = relu;
         Plan& plan = plan_of(key);
@@ -459,9 +471,10 @@ void convolution_inference(const Conv2dGeometry& g, const float* x, const Tensor
     });
 }
 
-void convolution_backward_data(const Conv2dGeometry& g, const float* dy, const Tensor& weight, float* dx) {
+void convolution_backward_data(const Conv2dGeometry& g, DType activations, const void* dy, const Tensor& weight,
+                               void* dx) {
     guarded("conv2d_backward_data", [&] {
-        Plan& plan = plan_of(key_of(ConvolutionPass::backward_data, g, false));
+        Plan& plan = plan_of(key_of(ConvolutionPass::backward_data, g, false, activations));
         plan.inputs[0].bind(dy);
         plan.bind_weight(weight);
         plan.output.bind(dx);
@@ -469,10 +482,10 @@ void convolution_backward_data(const Conv2dGeometry& g, const float* dy, const T
     });
 }
 
-void convolution_backward_weights(const Conv2dGeometry& g, const float* x, const float* dy, float* dweight,
-                                  float* dbias) {
+void convolution_backward_weights(const Conv2dGeometry& g, DType activations, const void* x, const void* dy,
+                                  float* dweight, float* dbias) {
     guarded("conv2d_backward_weights", [&] {
-        Plan& plan = plan_of(key_of(ConvolutionPass::backward_weights, g, dbias != nullptr));
+        Plan& plan = plan_of(key_of(ConvolutionPass::backward_weights, g, dbias != nullptr, activations));
         plan.inputs[0].bind(x);
         plan.inputs[1].bind(dy);
         if (dbias) plan.bias.bind(dbias);
@@ -490,22 +503,46 @@ void convolution_backward_weights(const Conv2dGeometry& g, const float* x, const
     });
 }
 
-void matrix_product(const MatrixProduct& p, const float* a, const float* b, const float* bias, float* c) {
+void matrix_product(const MatrixProduct& p, const void* a, const void* b, void* c) {
     guarded("dense", [&] {
-        Plan& plan = plan_of(key_of(p, bias != nullptr));
+        Plan& plan = plan_of(key_of(p, p.activations, false));
         plan.inputs[0].bind(a);
         plan.inputs[1].bind(b);
+        plan.output.bind(c);
+        plan.run();
+    });
+}
+
+void weight_product(const MatrixProduct& p, const void* a, const Tensor& weight, const float* bias, void* c) {
+    guarded("dense", [&] {
+        Plan& plan = plan_of(key_of(p, DType::f32, bias != nullptr));
+        plan.inputs[0].bind(a);
+        plan.bind_weight(weight);
         if (bias) plan.bias.bind(bias);
         plan.output.bind(c);
         plan.run();
     });
 }
 
-std::string convolution_implementation(ConvolutionPass pass, const Conv2dGeometry& g, bool with_bias) {
-    return guarded("conv2d", [&] { return plan_of(key_of(pass, g, with_bias)).implementation; });
+std::string convolution_implementation(ConvolutionPass pass, const Conv2dGeometry& g, bool with_bias,
+                                       DType activations) {
+    return guarded("conv2d", [&] { return plan_of(key_of(pass, g, with_bias, activations)).implementation; });
 }
 
 std::uint64_t primitives_created() { return plans_created.load(std::memory_order_relaxed); }
+
+bool multiplies_bf16() {
+    switch (dnnl::get_effective_cpu_isa()) {
+        case dnnl::cpu_isa::avx512_core_bf16:
+        case dnnl::cpu_isa::avx512_core_amx:
+        case dnnl::cpu_isa::all:
+            return true;
+        default:
+            return false;
+    }
+}
+
+std::string instruction_set() { return dnnl_cpu_isa2str(static_cast<dnnl_cpu_isa_t>(dnnl::get_effective_cpu_isa())); }
 
 CacheStats cache_stats() {
     CacheStats stats{.primitives = plans().size(), .weight_bytes = 0, .weight_reorders = weight_reorders};

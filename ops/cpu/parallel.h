@@ -5,6 +5,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -64,17 +65,64 @@ class OneThreadIf {
 /// gradient of a filter, whose partial sums must be added at the end.
 inline constexpr std::int64_t product_threshold = 1'200'000, filter_gradient_threshold = 3'000'000;
 
-/// f32 memory of a tensor. Throws Error where it holds another type.
-inline const float* input(const Tensor& t, std::string_view who) {
-    require(t.dtype() == DType::f32, who, ": the cpu device needs f32, got ", name_of(t.dtype()),
-            t.dtype() == DType::f64 ? "; use --device reference for f64" : "");
-    return t.read<float>();
+/// Memory of a tensor. Throws Error where it holds another type than T.
+template <class T = float>
+const T* input(const Tensor& t, std::string_view who) {
+    require(t.dtype() == dtype_of<T>(), who, ": the cpu device needs ", name_of(dtype_of<T>()), ", got ",
+            name_of(t.dtype()), t.dtype() == DType::f64 ? "; use --device reference for f64" : "");
+    return t.read<T>();
 }
-inline float* output(Tensor& t, std::string_view who) {
-    input(t, who);
-    return t.write<float>();
+template <class T = float>
+T* output(Tensor& t, std::string_view who) {
+    input<T>(t, who);
+    return t.write<T>();
 }
-inline const float* optional_input(const Tensor* t, std::string_view who) { return t ? input(*t, who) : nullptr; }
-inline float* optional_output(Tensor* t, std::string_view who) { return t ? output(*t, who) : nullptr; }
+template <class T = float>
+const T* optional_input(const Tensor* t, std::string_view who) {
+    return t ? input<T>(*t, who) : nullptr;
+}
+template <class T = float>
+T* optional_output(Tensor* t, std::string_view who) {
+    return t ? output<T>(*t, who) : nullptr;
+}
+
+/// Throws Error unless `t` holds activations of `dtype`, f32 or bf16.
+inline void require_storage(const Tensor& t, DType dtype, std::string_view who) {
+    dtype == DType::bf16 ? static_cast<void>(input<bf16>(t, who)) : static_cast<void>(input(t, who));
+}
+
+/// The memory of activations, f32 or bf16, by index of the leading axis.
+class InputRows {
+   public:
+    InputRows(const Tensor& t, std::string_view who)
+        : memory_(static_cast<const std::byte*>(t.raw())), row_bytes_(t.shape().product(1, t.rank()) * static_cast<std::int64_t>(size_of(t.dtype()))) {
+        require_storage(t, t.dtype(), who);
+    }
+    const void* from(std::int64_t row) const { return memory_ + row * row_bytes_; }
+
+   private:
+    const std::byte* memory_;
+    std::int64_t row_bytes_;
+};
+class OutputRows {
+   public:
+    OutputRows(Tensor& t, std::string_view who)
+        : memory_(static_cast<std::byte*>(t.raw_write())), row_bytes_(t.shape().product(1, t.rank()) * static_cast<std::int64_t>(size_of(t.dtype()))) {
+        require_storage(t, t.dtype(), who);
+    }
+    void* from(std::int64_t row) const { return memory_ + row * row_bytes_; }
+
+   private:
+    std::byte* memory_;
+    std::int64_t row_bytes_;
+};
+
+/// Calls f with a value of the type that the activations `x` are stored in, float or bf16: a kernel is one template
+/// over it and computes in float. Another type is left to input<float>, which refuses it.
+template <class F>
+decltype(auto) dispatch_storage(const Tensor& x, F&& f) {
+    if (x.dtype() == DType::bf16) return f(bf16{});
+    return f(float{});
+}
 
 }  // namespace bitloom::ops::cpu

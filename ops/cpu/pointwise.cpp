@@ -12,17 +12,17 @@ namespace bitloom::ops::cpu {
 namespace {
 
 /// y[i] = f(inputs[i]...), one float at a time (the compiler vectorises what it can).
-template <class F, class... In>
-void map(std::int64_t n, float* y, const F& f, const In*... inputs) {
+template <class T, class F, class... In>
+void map(std::int64_t n, T* y, const F& f, const In*... inputs) {
     parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-        for (std::int64_t i = begin; i < end; ++i) y[i] = f(inputs[i]...);
+        for (std::int64_t i = begin; i < end; ++i) y[i] = static_cast<T>(f(static_cast<float>(inputs[i])...));
     });
 }
 
 /// The same with f called on vectors, and on floats for the last elements.
-template <class F, class... In>
-void map_vectors(std::int64_t n, float* y, const F& f, const In*... inputs) {
+template <class T, class F, class... In>
+void map_vectors(std::int64_t n, T* y, const F& f, const In*... inputs) {
     parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
         for_lanes(end - begin, [&]<int N>(std::int64_t i) {
             using V = typename Pack<N>::Float;
@@ -33,14 +33,15 @@ void map_vectors(std::int64_t n, float* y, const F& f, const In*... inputs) {
 
 /// y[i] = f(x[i], sigmoid(x[i]), others[i]...). exp(-|x|) cannot overflow; a block of them is followed by vectors,
 /// since a branch on the sign of x costs more than the exponential.
-template <class F, class... In>
-void map_sigmoid(std::int64_t n, float* y, const F& f, const float* x, const In*... others) {
+template <class T, class F, class... In>
+void map_sigmoid(std::int64_t n, T* y, const F& f, const T* x, const In*... others) {
     parallel_items(n, 1, [&](std::int64_t begin, std::int64_t end) {
         constexpr std::int64_t block = 256;
         float exponentials[block];
         for (std::int64_t first = begin; first < end; first += block) {
             const std::int64_t count = std::min(block, end - first);
-            for (std::int64_t i = 0; i < count; ++i) exponentials[i] = std::exp(-std::abs(x[first + i]));
+            for (std::int64_t i = 0; i < count; ++i)
+                exponentials[i] = std::exp(-std::abs(static_cast<float>(x[first + i])));
             for_lanes(count, [&]<int N>(std::int64_t i) {
                 using V = typename Pack<N>::Float;
                 const V v = load<V>(x + first + i), e = load<V>(exponentials + i);
@@ -73,13 +74,12 @@ template <class V, class Mask>
     return (first & second) ? splat<V>(1.0f) : V{};
 }
 
-}  // namespace
-
-void unary_forward(UnaryOp op, double a64, double b64, const Tensor& x, Tensor& y) {
+template <class T>
+void unary_forward_of(UnaryOp op, double a64, double b64, const Tensor& x, Tensor& y) {
     constexpr std::string_view who = "unary_forward";
     const float a = static_cast<float>(a64), b = static_cast<float>(b64);
-    const float* px = input(x, who);
-    float* py = output(y, who);
+    const T* px = input<T>(x, who);
+    T* py = output<T>(y, who);
     const std::int64_t n = x.numel();
     switch (op) {
         case UnaryOp::relu:
@@ -127,12 +127,13 @@ void unary_forward(UnaryOp op, double a64, double b64, const Tensor& x, Tensor& 
     fail(who, ": no such function, ", static_cast<int>(op));
 }
 
-void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const Tensor& y, const Tensor& dy,
-                    Tensor& dx) {
+template <class T>
+void unary_backward_of(UnaryOp op, double a64, double b64, const Tensor& x, const Tensor& y, const Tensor& dy,
+                       Tensor& dx) {
     constexpr std::string_view who = "unary_backward";
     const float a = static_cast<float>(a64), b = static_cast<float>(b64);
-    const float *px = input(x, who), *py = input(y, who), *g = input(dy, who);
-    float* out = output(dx, who);
+    const T *px = input<T>(x, who), *py = input<T>(y, who), *g = input<T>(dy, who);
+    T* out = output<T>(dx, who);
     const std::int64_t n = x.numel();
     switch (op) {
         case UnaryOp::relu:
@@ -192,18 +193,20 @@ void unary_backward(UnaryOp op, double a64, double b64, const Tensor& x, const T
     fail(who, ": no such function, ", static_cast<int>(op));
 }
 
-void scale_forward(double slope64, double offset64, const Tensor& x, Tensor& y) {
+template <class T>
+void scale_forward_of(double slope64, double offset64, const Tensor& x, Tensor& y) {
     const float slope = static_cast<float>(slope64), offset = static_cast<float>(offset64);
-    const float* px = input(x, "scale_forward");
+    const T* px = input<T>(x, "scale_forward");
     map_vectors(
-        x.numel(), output(y, "scale_forward"), [=]<class V>(V v) { return splat<V>(slope) * v + splat<V>(offset); },
+        x.numel(), output<T>(y, "scale_forward"), [=]<class V>(V v) { return splat<V>(slope) * v + splat<V>(offset); },
         px);
 }
 
-void step_forward(StepFunction function, const Tensor& x, Tensor& y) {
+template <class T>
+void step_forward_of(StepFunction function, const Tensor& x, Tensor& y) {
     constexpr std::string_view who = "step_forward";
-    const float* px = input(x, who);
-    float* py = output(y, who);
+    const T* px = input<T>(x, who);
+    T* py = output<T>(y, who);
     const std::int64_t n = x.numel();
     switch (function) {
         case StepFunction::round:
@@ -230,12 +233,13 @@ void step_forward(StepFunction function, const Tensor& x, Tensor& y) {
     fail(who, ": no such function, ", static_cast<int>(function));
 }
 
-void surrogate_backward(const SurrogateRule& rule, const Tensor& x, const Tensor& dy, Tensor& dx) {
+template <class T>
+void surrogate_backward_of(const SurrogateRule& rule, const Tensor& x, const Tensor& dy, Tensor& dx) {
     constexpr std::string_view who = "surrogate_backward";
     const float low = static_cast<float>(rule.low), high = static_cast<float>(rule.high),
                 slope = static_cast<float>(rule.slope);
-    const float *px = input(x, who), *g = input(dy, who);
-    float* out = output(dx, who);
+    const T *px = input<T>(x, who), *g = input<T>(dy, who);
+    T* out = output<T>(dx, who);
     const std::int64_t n = x.numel();
     switch (rule.rule) {
         case Surrogate::identity:
@@ -293,6 +297,28 @@ void surrogate_backward(const SurrogateRule& rule, const Tensor& x, const Tensor
                 g, px);
     }
     fail(who, ": no such rule, ", static_cast<int>(rule.rule));
+}
+
+}  // namespace
+
+void unary_forward(UnaryOp op, double a, double b, const Tensor& x, Tensor& y) {
+    dispatch_storage(x, [&](auto zero) { unary_forward_of<decltype(zero)>(op, a, b, x, y); });
+}
+
+void unary_backward(UnaryOp op, double a, double b, const Tensor& x, const Tensor& y, const Tensor& dy, Tensor& dx) {
+    dispatch_storage(x, [&](auto zero) { unary_backward_of<decltype(zero)>(op, a, b, x, y, dy, dx); });
+}
+
+void scale_forward(double slope, double offset, const Tensor& x, Tensor& y) {
+    dispatch_storage(x, [&](auto zero) { scale_forward_of<decltype(zero)>(slope, offset, x, y); });
+}
+
+void step_forward(StepFunction function, const Tensor& x, Tensor& y) {
+    dispatch_storage(x, [&](auto zero) { step_forward_of<decltype(zero)>(function, x, y); });
+}
+
+void surrogate_backward(const SurrogateRule& rule, const Tensor& x, const Tensor& dy, Tensor& dx) {
+    dispatch_storage(x, [&](auto zero) { surrogate_backward_of<decltype(zero)>(rule, x, dy, dx); });
 }
 
 }  // namespace bitloom::ops::cpu

@@ -1,7 +1,7 @@
 // Pooling, vectorised over channels. The backward passes gather: every input cell is written once, as the sum over the
 // windows that hold it in row-major order, which is also the order of a scatter.
 
-#include <cstring>
+#include <algorithm>
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/parallel.h"
@@ -46,9 +46,9 @@ void for_each_output_row(const Pool2dGeometry& g, F&& f) {
 }
 
 /// The maximum over one window's real cells, for all channels. Known extents (0: not known) unroll the loops.
-template <bool wants_position, int known_height, int known_width>
-[[gnu::always_inline]] inline void max_of_window(const Pool2dGeometry& g, const Window& window, const float* first,
-                                                 std::int64_t line, float* y, std::uint8_t* positions) {
+template <bool wants_position, int known_height, int known_width, class T>
+[[gnu::always_inline]] inline void max_of_window(const Pool2dGeometry& g, const Window& window, const T* first,
+                                                 std::int64_t line, T* y, std::uint8_t* positions) {
     const std::int64_t height = known_height ? known_height : window.h1 - window.h0;
     const std::int64_t width = known_width ? known_width : window.w1 - window.w0;
     const auto corner = static_cast<std::int32_t>((window.h0 - window.top) * g.window_w + window.w0 - window.left);
@@ -73,15 +73,15 @@ template <bool wants_position, int known_height, int known_width>
     });
 }
 
-template <bool wants_position>
-void max_forward(const Pool2dGeometry& g, const float* x, float* y, std::uint8_t* positions) {
+template <bool wants_position, class T>
+void max_forward(const Pool2dGeometry& g, const T* x, T* y, std::uint8_t* positions) {
     const std::int64_t line = g.in_w * g.channels;
     const bool two_by_two = g.window_h == 2 && g.window_w == 2;
     for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
         std::int64_t out = output_cell(g, n, oh, 0);
         for (std::int64_t ow = 0; ow < g.out_w; ++ow, out += g.channels) {
             const Window window = window_of(g, oh, ow);
-            const float* first = x + input_cell(g, n, window.h0, window.w0);
+            const T* first = x + input_cell(g, n, window.h0, window.w0);
             std::uint8_t* at = wants_position ? positions + out : nullptr;
             if (two_by_two && window.cells() == 4)
                 max_of_window<wants_position, 2, 2>(g, window, first, line, y + out, at);
@@ -113,15 +113,15 @@ private:
 };
 
 /// dx at each cell = the sum over the windows (n, oh, ow) that hold it of term<N>(out, h, w, oh, ow, c).
-template <class Term>
-void gather(const Pool2dGeometry& g, float* dx, Term&& term) {
+template <class T, class Term>
+void gather(const Pool2dGeometry& g, T* dx, Term&& term) {
     const Cover rows(g.in_h, g.out_h, g.window_h, g.stride_h, g.pad_top);
     const Cover columns(g.in_w, g.out_w, g.window_w, g.stride_w, g.pad_left);
     parallel_items(g.batch * g.in_h, g.in_w * g.channels, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = begin; row < end; ++row) {
             const std::int64_t n = row / g.in_h, h = row % g.in_h;
             for (std::int64_t w = 0; w < g.in_w; ++w) {
-                float* cell = dx + input_cell(g, n, h, w);
+                T* cell = dx + input_cell(g, n, h, w);
                 for_lanes(g.channels, [&]<int N>(std::int64_t c) {
                     using V = typename Pack<N>::Float;
                     V sum{};
@@ -136,9 +136,9 @@ void gather(const Pool2dGeometry& g, float* dx, Term&& term) {
 }
 
 /// The gradient of one window goes to its maximum, 0 to its other cells.
-template <int known_height, int known_width>
-[[gnu::always_inline]] inline void scatter_window(const Pool2dGeometry& g, const float* dy,
-                                                  const std::uint8_t* positions, std::int64_t line, float* corner) {
+template <int known_height, int known_width, class T>
+[[gnu::always_inline]] inline void scatter_window(const Pool2dGeometry& g, const T* dy, const std::uint8_t* positions,
+                                                  std::int64_t line, T* corner) {
     const std::int64_t height = known_height ? known_height : g.window_h,
                        width = known_width ? known_width : g.window_w;
     for_lanes(g.channels, [&]<int N>(std::int64_t c) {
@@ -156,14 +156,15 @@ template <int known_height, int known_width>
 }
 
 /// Windows that tile the input from its corner: each dy and position is read once. What no window holds is 0.
-void max_backward_tiles(const Pool2dGeometry& g, const float* dy, const std::uint8_t* positions, float* dx) {
+template <class T>
+void max_backward_tiles(const Pool2dGeometry& g, const T* dy, const std::uint8_t* positions, T* dx) {
     const std::int64_t line = g.in_w * g.channels, covered = g.out_w * g.window_w * g.channels;
     const bool two_by_two = g.window_h == 2 && g.window_w == 2;
     for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
-        float* rows = dx + input_cell(g, n, oh * g.window_h, 0);
+        T* rows = dx + input_cell(g, n, oh * g.window_h, 0);
         std::int64_t out = output_cell(g, n, oh, 0);
         for (std::int64_t ow = 0; ow < g.out_w; ++ow, out += g.channels) {
-            float* corner = rows + ow * g.window_w * g.channels;
+            T* corner = rows + ow * g.window_w * g.channels;
             if (two_by_two)
                 scatter_window<2, 2>(g, dy + out, positions + out, line, corner);
             else
@@ -172,8 +173,7 @@ void max_backward_tiles(const Pool2dGeometry& g, const float* dy, const std::uin
         const std::int64_t last = oh + 1 == g.out_h ? g.in_h - oh * g.window_h : g.window_h;
         for (std::int64_t h = 0; h < last; ++h) {
             const std::int64_t from = h < g.window_h ? covered : 0;
-            if (from < line)
-                std::memset(rows + h * line + from, 0, static_cast<std::size_t>(line - from) * sizeof(float));
+            std::fill(rows + h * line + from, rows + (h + 1) * line, T{});
         }
     });
 }
@@ -182,69 +182,83 @@ void max_backward_tiles(const Pool2dGeometry& g, const float* dy, const std::uin
 
 void max_pool2d_forward(const Pool2dGeometry& g, const Tensor& x, Tensor& y, Tensor* argmax) {
     constexpr std::string_view who = "max_pool2d_forward";
-    const float* px = input(x, who);
-    float* py = output(y, who);
-    if (argmax)
-        max_forward<true>(g, px, py, argmax->write<std::uint8_t>());
-    else
-        max_forward<false>(g, px, py, nullptr);
+    dispatch_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        const T* px = input<T>(x, who);
+        T* py = output<T>(y, who);
+        if (argmax)
+            max_forward<true>(g, px, py, argmax->write<std::uint8_t>());
+        else
+            max_forward<false>(g, px, py, nullptr);
+    });
 }
 
 void max_pool2d_backward(const Pool2dGeometry& g, const Tensor& dy, const Tensor& argmax, Tensor& dx) {
     constexpr std::string_view who = "max_pool2d_backward";
-    const float* pdy = input(dy, who);
     const std::uint8_t* positions = argmax.read<std::uint8_t>();
-    float* pdx = output(dx, who);
     const bool tiles = g.stride_h == g.window_h && g.stride_w == g.window_w && g.pad_top == 0 && g.pad_left == 0 &&
                        g.pad_bottom == 0 && g.pad_right == 0;
-    if (tiles) return max_backward_tiles(g, pdy, positions, pdx);
-    gather(g, pdx, [&]<int N>(std::int64_t out, std::int64_t h, std::int64_t w, std::int64_t oh, std::int64_t ow) {
-        using V = typename Pack<N>::Float;
-        using I = typename Pack<N>::Int;
-        const std::int64_t top = oh * g.stride_h - g.pad_top, left = ow * g.stride_w - g.pad_left;
-        const I here = splat<I>(static_cast<std::int32_t>((h - top) * g.window_w + w - left));
-        return convert<I, N>(load<typename Pack<N>::Byte>(positions + out)) == here ? load<V>(pdy + out) : V{};
+    dispatch_storage(dy, [&](auto zero) {
+        using T = decltype(zero);
+        const T* pdy = input<T>(dy, who);
+        T* pdx = output<T>(dx, who);
+        if (tiles) return max_backward_tiles(g, pdy, positions, pdx);
+        gather(g, pdx, [&]<int N>(std::int64_t out, std::int64_t h, std::int64_t w, std::int64_t oh, std::int64_t ow) {
+            using V = typename Pack<N>::Float;
+            using I = typename Pack<N>::Int;
+            const std::int64_t top = oh * g.stride_h - g.pad_top, left = ow * g.stride_w - g.pad_left;
+            const I here = splat<I>(static_cast<std::int32_t>((h - top) * g.window_w + w - left));
+            return convert<I, N>(load<typename Pack<N>::Byte>(positions + out)) == here ? load<V>(pdy + out) : V{};
+        });
     });
 }
 
 void avg_pool2d_forward(const Pool2dGeometry& g, bool include_pad, const Tensor& x, Tensor& y) {
     constexpr std::string_view who = "avg_pool2d_forward";
-    const float* px = input(x, who);
-    float* py = output(y, who);
-    const std::int64_t line = g.in_w * g.channels;
-    for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
-        for (std::int64_t ow = 0; ow < g.out_w; ++ow) {
-            const Window window = window_of(g, oh, ow);
-            const float divisor = divisor_of(g, window, include_pad);
-            const float* first = px + input_cell(g, n, window.h0, window.w0);
-            const std::int64_t height = window.h1 - window.h0, width = window.w1 - window.w0,
-                               out = output_cell(g, n, oh, ow);
-            for_lanes(g.channels, [&]<int N>(std::int64_t c) {
-                using V = typename Pack<N>::Float;
-                V sum{};
-                for (std::int64_t h = 0; h < height; ++h)
-                    for (std::int64_t w = 0; w < width; ++w) sum += load<V>(first + h * line + w * g.channels + c);
-                store<V>(py + out + c, sum / splat<V>(divisor));
-            });
-        }
+    dispatch_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        const T* px = input<T>(x, who);
+        T* py = output<T>(y, who);
+        const std::int64_t line = g.in_w * g.channels;
+        for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
+            for (std::int64_t ow = 0; ow < g.out_w; ++ow) {
+                const Window window = window_of(g, oh, ow);
+                const float divisor = divisor_of(g, window, include_pad);
+                const T* first = px + input_cell(g, n, window.h0, window.w0);
+                const std::int64_t height = window.h1 - window.h0, width = window.w1 - window.w0,
+                                   out = output_cell(g, n, oh, ow);
+                for_lanes(g.channels, [&]<int N>(std::int64_t c) {
+                    using V = typename Pack<N>::Float;
+                    V sum{};
+                    for (std::int64_t h = 0; h < height; ++h)
+                        for (std::int64_t w = 0; w < width; ++w) sum += load<V>(first + h * line + w * g.channels + c);
+                    store<V>(py + out + c, sum / splat<V>(divisor));
+                });
+            }
+        });
     });
 }
 
 void avg_pool2d_backward(const Pool2dGeometry& g, bool include_pad, const Tensor& dy, Tensor& dx) {
     constexpr std::string_view who = "avg_pool2d_backward";
-    const float* pdy = input(dy, who);
-    Tensor share = Tensor::empty_like(dy);  // what each cell of a window receives
+    Tensor share = Tensor::empty(dy.shape());  // what each cell of a window receives
     float* each = share.write<float>();
-    for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
-        for (std::int64_t ow = 0; ow < g.out_w; ++ow) {
-            const float divisor = divisor_of(g, window_of(g, oh, ow), include_pad);
-            const std::int64_t out = output_cell(g, n, oh, ow);
+    dispatch_storage(dy, [&](auto zero) {
+        using T = decltype(zero);
+        const T* pdy = input<T>(dy, who);
+        for_each_output_row(g, [&](std::int64_t n, std::int64_t oh) {
+            for (std::int64_t ow = 0; ow < g.out_w; ++ow) {
+                const float divisor = divisor_of(g, window_of(g, oh, ow), include_pad);
+                const std::int64_t out = output_cell(g, n, oh, ow);
 #pragma omp simd
-            for (std::int64_t c = 0; c < g.channels; ++c) each[out + c] = pdy[out + c] / divisor;
-        }
-    });
-    gather(g, output(dx, who), [&]<int N>(std::int64_t out, std::int64_t, std::int64_t, std::int64_t, std::int64_t) {
-        return load<typename Pack<N>::Float>(each + out);
+                for (std::int64_t c = 0; c < g.channels; ++c)
+                    each[out + c] = static_cast<float>(pdy[out + c]) / divisor;
+            }
+        });
+        gather(g, output<T>(dx, who),
+               [&]<int N>(std::int64_t out, std::int64_t, std::int64_t, std::int64_t, std::int64_t) {
+                   return load<typename Pack<N>::Float>(each + out);
+               });
     });
 }
 

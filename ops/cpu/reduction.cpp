@@ -24,7 +24,8 @@ MergedAxes<2> reduction_axes(const Shape& shape, std::uint32_t reduced) {
 }
 bool is_kept(const MergedAxes<2>& axes, int axis) { return axes.strides[axis][0] != 0; }
 
-double sum_of(const float* x, std::int64_t n) {
+template <class T>
+double sum_of(const T* x, std::int64_t n) {
     constexpr std::int64_t block = 4096, width = 4 * simd_lanes;
     using V = typename Pack<simd_lanes>::Float;
     double total = 0;
@@ -37,12 +38,13 @@ double sum_of(const float* x, std::int64_t n) {
         const V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
         for (int lane = 0; lane < simd_lanes; ++lane) total += sum[lane];
     }
-    for (std::int64_t i = 0; i < n; ++i) total += x[i];
+    for (std::int64_t i = 0; i < n; ++i) total += static_cast<float>(x[i]);
     return total;
 }
 
 /// The sum over one run, from contiguous parts.
-double sum_all(const float* x, std::int64_t n) {
+template <class T>
+double sum_all(const T* x, std::int64_t n) {
     const int parts = parts_for(n);
     if (parts == 1) return sum_of(x, n);
     Tensor partial = Tensor::zeros({parts}, DType::f64);
@@ -68,13 +70,14 @@ void for_each_run(const MergedAxes<2>& axes, F&& f) {
     parallel_items(outer, each * n, [&](std::int64_t begin, std::int64_t end) { part(begin * each, end * each); });
 }
 
-void sum_into(const MergedAxes<2>& axes, const float* x, double* sums, std::int64_t outputs) {
+template <class T>
+void sum_into(const MergedAxes<2>& axes, const T* x, double* sums, std::int64_t outputs) {
     const std::int64_t n = axes.inner_size();
     const bool inner_kept = axes.rank == 0 || is_kept(axes, axes.rank - 1);
     if (axes.rank == 1 && !inner_kept) {
         sums[0] = sum_all(x, n);
     } else if (axes.rank == 2 && inner_kept) {
-        column_sums<1>(axes.sizes[0], n, ColumnTerm{x}, sums);
+        column_sums<1>(axes.sizes[0], n, ColumnTerm<T>{x}, sums);
     } else {
         std::fill_n(sums, outputs, 0.0);
         for_each_run(axes, [&](std::int64_t first, const std::array<std::int64_t, 2>& at) {
@@ -84,7 +87,7 @@ void sum_into(const MergedAxes<2>& axes, const float* x, double* sums, std::int6
             }
             double* to = sums + at[0];
 #pragma omp simd
-            for (std::int64_t i = 0; i < n; ++i) to[i] += x[first + i];
+            for (std::int64_t i = 0; i < n; ++i) to[i] += static_cast<float>(x[first + i]);
         });
     }
 }
@@ -93,48 +96,56 @@ void sum_into(const MergedAxes<2>& axes, const float* x, double* sums, std::int6
 
 void reduce_sum(std::uint32_t reduced, double factor, const Tensor& x, Tensor& y) {
     constexpr std::string_view who = "reduce_sum";
-    const float* px = input(x, who);
-    float* py = output(y, who);
     const std::int64_t outputs = y.numel();
     const float f = static_cast<float>(factor);
     if (x.numel() == 0) return y.fill(0);
     Tensor sums = Tensor::empty({outputs}, DType::f64);
     double* ps = sums.write<double>();
-    sum_into(reduction_axes(x.shape(), reduced), px, ps, outputs);
-    for (std::int64_t i = 0; i < outputs; ++i) py[i] = static_cast<float>(ps[i]) * f;
+    dispatch_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        sum_into(reduction_axes(x.shape(), reduced), input<T>(x, who), ps, outputs);
+        T* py = output<T>(y, who);
+        for (std::int64_t i = 0; i < outputs; ++i) py[i] = static_cast<T>(static_cast<float>(ps[i]) * f);
+    });
 }
 
 void reduce_max(std::uint32_t reduced, const Tensor& x, Tensor& y, Tensor* argmax) {
     constexpr std::string_view who = "reduce_max";
-    const float* px = input(x, who);
-    float* py = output(y, who);
     std::int32_t* where = argmax ? argmax->write<std::int32_t>() : nullptr;
     const MergedAxes<2> axes = reduction_axes(x.shape(), reduced);
     const std::int64_t n = axes.inner_size();
     const std::int64_t step = axes.inner_strides()[0];  // 1: each element of a run has its own result; 0: all share one
-    for_each_run(axes, [&](std::int64_t first, const std::array<std::int64_t, 2>& at) {
-        for (std::int64_t i = 0; i < n; ++i) {
-            const std::int64_t to = at[0] + i * step, position = at[1] + i * (1 - step);
-            if (position != 0 && !(px[first + i] > py[to])) continue;
-            py[to] = px[first + i];
-            if (where) where[to] = static_cast<std::int32_t>(position);
-        }
+    dispatch_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        const T* px = input<T>(x, who);
+        T* py = output<T>(y, who);
+        for_each_run(axes, [&](std::int64_t first, const std::array<std::int64_t, 2>& at) {
+            for (std::int64_t i = 0; i < n; ++i) {
+                const std::int64_t to = at[0] + i * step, position = at[1] + i * (1 - step);
+                if (position != 0 && !(static_cast<float>(px[first + i]) > static_cast<float>(py[to]))) continue;
+                py[to] = px[first + i];
+                if (where) where[to] = static_cast<std::int32_t>(position);
+            }
+        });
     });
 }
 
 void reduce_max_backward(std::uint32_t reduced, const Tensor& dy, const Tensor& argmax, Tensor& dx) {
     constexpr std::string_view who = "reduce_max_backward";
-    const float* pdy = input(dy, who);
     const std::int32_t* where = argmax.read<std::int32_t>();
-    float* pdx = output(dx, who);
     const MergedAxes<2> axes = reduction_axes(dx.shape(), reduced);
     const std::int64_t n = axes.inner_size();
     const std::int64_t step = axes.inner_strides()[0];
-    for_each_run(axes, [&](std::int64_t first, const std::array<std::int64_t, 2>& at) {
-        for (std::int64_t i = 0; i < n; ++i) {
-            const std::int64_t to = at[0] + i * step, position = at[1] + i * (1 - step);
-            pdx[first + i] = position == where[to] ? pdy[to] : 0.0f;
-        }
+    dispatch_storage(dy, [&](auto zero) {
+        using T = decltype(zero);
+        const T* pdy = input<T>(dy, who);
+        T* pdx = output<T>(dx, who);
+        for_each_run(axes, [&](std::int64_t first, const std::array<std::int64_t, 2>& at) {
+            for (std::int64_t i = 0; i < n; ++i) {
+                const std::int64_t to = at[0] + i * step, position = at[1] + i * (1 - step);
+                pdx[first + i] = position == where[to] ? pdy[to] : T{};
+            }
+        });
     });
 }
 

@@ -5,6 +5,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "engine/dtype.h"
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 namespace bitloom::ops::cpu {
 
 /// Lanes of the widest register of floats that this build may use.
@@ -22,24 +28,28 @@ struct Pack<1> {
     using Float = float;
     using Int = std::int32_t;
     using Byte = std::uint8_t;
+    using Half = std::uint16_t;
 };
 template <>
 struct Pack<4> {
     typedef float Float __attribute__((vector_size(16)));
     typedef std::int32_t Int __attribute__((vector_size(16)));
     typedef std::uint8_t Byte __attribute__((vector_size(4)));
+    typedef std::uint16_t Half __attribute__((vector_size(8)));
 };
 template <>
 struct Pack<8> {
     typedef float Float __attribute__((vector_size(32)));
     typedef std::int32_t Int __attribute__((vector_size(32)));
     typedef std::uint8_t Byte __attribute__((vector_size(8)));
+    typedef std::uint16_t Half __attribute__((vector_size(16)));
 };
 template <>
 struct Pack<16> {
     typedef float Float __attribute__((vector_size(64)));
     typedef std::int32_t Int __attribute__((vector_size(64)));
     typedef std::uint8_t Byte __attribute__((vector_size(16)));
+    typedef std::uint16_t Half __attribute__((vector_size(32)));
 };
 
 /// Lane by lane from one element type to another.
@@ -62,6 +72,47 @@ template <class V>
 [[gnu::always_inline]] inline void store(void* to, V value) {
     std::memcpy(to, &value, sizeof(V));
 }
+
+/// bf16 memory as floats: they are the upper halves.
+template <class V>
+[[gnu::always_inline]] inline V load(const bf16* from) {
+    if constexpr (sizeof(V) == sizeof(float)) {
+        return static_cast<V>(*from);
+    } else {
+        constexpr int lanes = sizeof(V) / sizeof(float);
+        const auto halves = load<typename Pack<lanes>::Half>(static_cast<const void*>(from));
+        return reinterpret_cast<V>(convert<typename Pack<lanes>::Int, lanes>(halves) << 16);
+    }
+}
+
+/// Floats rounded to bf16, to nearest, ties to even. (The instruction also flushes numbers below 2^-126 to zero.)
+template <class V>
+[[gnu::always_inline]] inline void store(bf16* to, V value) {
+    if constexpr (sizeof(V) == sizeof(float)) {
+        *to = bf16(value);
+    } else {
+        constexpr int lanes = sizeof(V) / sizeof(float);
+        using Half = typename Pack<lanes>::Half;
+        Half halves;
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+        if constexpr (lanes == 16) {
+            halves = reinterpret_cast<Half>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(value)));
+        } else if constexpr (lanes == 8) {
+            halves = reinterpret_cast<Half>(_mm256_cvtneps_pbh(reinterpret_cast<__m256>(value)));
+        } else {
+            const auto wide = _mm_cvtneps_pbh(reinterpret_cast<__m128>(value));  // in the lower half
+            std::memcpy(&halves, &wide, sizeof halves);
+        }
+#else
+        using Int = typename Pack<lanes>::Int;
+        const Int bits = reinterpret_cast<Int>(value);
+        const Int rounded = bits + 0x7fff + ((bits >> 16) & 1), quiet = bits | 0x400000;
+        halves = convert<Half, lanes>((value == value ? rounded : quiet) >> 16);
+#endif
+        store<Half>(static_cast<void*>(to), halves);
+    }
+}
+
 /// The same value in every lane. (x - 0 is x for every x, so that no instruction is left of it; 0 + x is not for -0.)
 template <class V, class T>
 [[gnu::always_inline]] inline V splat(T value) {

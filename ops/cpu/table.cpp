@@ -1,6 +1,7 @@
 // The kernel table of the `cpu` device.
 
 #include "ops/cpu/kernels.h"
+#include "ops/widen.h"
 
 namespace bitloom::ops {
 
@@ -30,8 +31,8 @@ const OpKernels& cpu_op_kernels() {
         .scale_forward = cpu::scale_forward,
         .step_forward = cpu::step_forward,
         .surrogate_backward = cpu::surrogate_backward,
-        .softmax_forward = cpu::softmax_forward,
-        .softmax_backward = cpu::softmax_backward,
+        .softmax_forward = widened<cpu::softmax_forward, DType::f32>,
+        .softmax_backward = widened<cpu::softmax_backward, DType::f32>,
         .cross_entropy_forward = cpu::cross_entropy_forward,
         .cross_entropy_backward = cpu::cross_entropy_backward,
         .dropout = cpu::dropout,

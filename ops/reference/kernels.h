@@ -1,6 +1,7 @@
 #pragma once
-// The kernels of the `reference` device, f32 and f64: plain loops, summed in the element type, in an order that does
-// not depend on the number of threads. They are the yardstick of every other backend. Contracts: ops/kernels.h.
+// The kernels of the `reference` device, f32 and f64 (and bf16, widened to f64: table.cpp): plain loops, summed in the
+// element type, in an order that does not depend on the number of threads. They are the yardstick of every other
+// backend. Contracts: ops/kernels.h.
 
 #include "ops/kernels.h"
 

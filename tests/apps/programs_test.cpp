@@ -67,13 +67,27 @@ TEST(Programs, RefuseWrongUsageWithStatus2) {
     expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--Filters=8,8", "--Kernel=3"})), 2, "one value a convolution");
     expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--start=2"})), 2, "--start=2");
     expect_refusal(run("svhn_kfold", {"--dataset=digits"}), 2, "--out-dir");
-    expect_refusal(run("train", tiny_train(out, {"--precision=bf16"})), 2, "--precision=bf16");
+    expect_refusal(run("train", tiny_train(out, {"--precision=fp16"})), 2, "--precision");
+    expect_refusal(run("train", tiny_train(out, {"--precision=bf16", "--device=reference", "--dtype=f64"})), 2,
+                   "--precision=bf16");
     expect_refusal(run("train", tiny_train(out, {"--dtype=f64"})), 2, "--device=reference");
     expect_refusal(run("train", tiny_train(out, {"--model=alexnet"})), 2, "--model");
     expect_refusal(run("train", tiny_train(out, {"--schedule=sometimes"})), 2, "sometimes");
     expect_refusal(run("train", tiny_train(out, {"--device=tpu"})), 2, "tpu");
     expect_refusal(run("train", {"--resume", "--out-dir=" + out}), 2, "holds no run");
     expect_refusal(run("train", {"--flagfile=" + (folder / "none.cfg")}), 2, "none.cfg");
+}
+
+TEST(Programs, RefuseBf16WhereTheProcessorHasNone) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE", 1), 0);  // oneDNN then uses nothing newer, as on an older CPU
+    for (const char* program : {"train", "svhn_kfold"}) {
+        const std::string out = folder / program;
+        const auto arguments = std::string_view(program) == "train" ? tiny_train(out, {"--precision=bf16"})
+                                                                    : tiny_kfold(out, {"--precision=bf16"});
+        expect_refusal(run(program, arguments), 1, "neither AVX-512-BF16 nor AMX");
+    }
+    unsetenv("DNNL_MAX_CPU_ISA");
 }
 
 TEST(Programs, NameMissingAndBrokenDataWithStatus1) {

@@ -12,6 +12,7 @@
 #include "engine/io/atomic_file.h"
 #include "engine/io/checkpoint.h"
 #include "engine/random.h"
+#include "ops/cpu/onednn.h"
 #include "tests/apps/process.h"
 #include "tests/kills.h"
 
@@ -112,11 +113,16 @@ TEST(Resume, DeterministicRunsMayGoOnWithAnotherNumberOfThreads) {
     EXPECT_THAT(refused.err, testing::HasSubstr("has --threads=2, not 1"));
 }
 
-TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
+class ResumeTraining : public testing::TestWithParam<const char*> {};
+
+TEST_P(ResumeTraining, KilledAtRandomMomentsEndsInTheSameBits) {
+    const std::string precision = GetParam();
+    if (precision == "bf16" && !ops::cpu::onednn::multiplies_bf16()) GTEST_SKIP() << "this CPU has no bf16 products";
     const TemporaryFolder folder;
     const auto arguments = [&](const std::string& name) {
         return std::vector<std::string>{"--dataset=digits",
                                         "--model=svhn_cnn",
+                                        "--precision=" + precision,
                                         "--train-size=1200",
                                         "--test-size=200",
                                         "--epochs=8",
@@ -145,6 +151,9 @@ TEST(Resume, TrainKilledAtRandomMomentsEndsInTheSameBits) {
     EXPECT_EQ(read_file(folder / "whole/history.csv"), read_file(folder / "killed/history.csv"));
     EXPECT_EQ(read_file(folder / "whole/summary.json"), read_file(folder / "killed/summary.json"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Precisions, ResumeTraining, testing::Values("fp32", "bf16"),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST(Resume, KfoldKilledAtRandomMomentsEndsInTheSameBits) {
     const TemporaryFolder folder;

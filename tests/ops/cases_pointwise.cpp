@@ -194,7 +194,8 @@ void add_losses(Rows& rows) {
                       .accumulation = shape[0] + shape[1],
                       .exact_on_integers = false,
                       .low = -4,
-                      .high = 4};
+                      .high = 4,
+                      .in_bf16 = false};
     };
     for (const Shape& shape : {Shape{1, 10}, Shape{5, 10}, Shape{3, 7}, Shape{4, 1}, Shape{2, 33}, Shape{1, 2}})
         rows.push_back(entropy_row(shape));
@@ -312,6 +313,21 @@ void add_shaping(Rows& rows) {
     rows.push_back(large(transpose_row("matrix", {301, 333}, {1, 0})));
 }
 
+void add_casts(Rows& rows) {
+    const auto cast_row = [](const std::string& name, const Shape& shape, DType to, DType otherwise) {
+        return OpCase{
+            .op = "cast",
+            .name = name,
+            .inputs = {shape},
+            .build = [=](Tape&, std::span<const Var> in) { return cast(in[0], in[0].dtype() == to ? otherwise : to); },
+            .differentiable_check = false};
+    };
+    for (const Shape& shape : {Shape{7}, Shape{3, 5}, Shape{2, 3, 5, 4}})
+        rows.push_back(cast_row("bf16_" + label_of(shape), shape, DType::bf16, DType::f32));
+    rows.push_back(cast_row("f64", {5, 33}, DType::f64, DType::f32));
+    rows.push_back(large(cast_row("bf16", {301, 333}, DType::bf16, DType::f64)));
+}
+
 void add_reductions(Rows& rows) {
     struct Reduced {
         std::string name;
@@ -376,6 +392,7 @@ std::vector<OpCase> pointwise_cases() {
     add_dropouts(rows);
     add_shaping(rows);
     add_reductions(rows);
+    add_casts(rows);
     return rows;
 }
 

@@ -25,6 +25,7 @@ OpCase conv_case(std::string name, Shape x, Shape weight, Conv2dOptions options,
         return conv2d(in[0], in[1], with_bias ? in[2] : Var(), options);
     };
     c.accumulation = conv_accumulation(weight, g.batch * g.out_h * g.out_w);
+    c.parameters = {1, 2};
     return c;
 }
 
@@ -94,6 +95,7 @@ void add_conv_transpose_cases(std::vector<OpCase>& cases) {
         const std::int64_t reach_h = x[1] * o.stride_h + w[1] * o.dilation_h,
                            reach_w = x[2] * o.stride_w + w[2] * o.dilation_w;
         c.accumulation = conv_accumulation(w, x[0] * reach_h * reach_w);  // dbias sums the whole output
+        c.parameters = {1, 2};
         cases.push_back(std::move(c));
     };
     add("kernel2_stride2", {2, 3, 4, 3}, {3, 2, 2, 4}, {.stride_h = 2, .stride_w = 2}, {}, true);
@@ -117,6 +119,7 @@ void add_dense_cases(std::vector<OpCase>& cases) {
         if (with_bias) c.inputs.push_back({out});
         c.build = [with_bias](Tape&, std::span<const Var> v) { return dense(v[0], v[1], with_bias ? v[2] : Var()); };
         c.accumulation = std::max({batch, in, out});
+        c.parameters = {1, 2};
         c.fixed_inputs = std::move(fixed);
         cases.push_back(std::move(c));
     };
@@ -136,7 +139,8 @@ void add_bias_cases(std::vector<OpCase>& cases) {
                          .name = std::move(name),
                          .inputs = {x, {x[-1]}},
                          .build = [](Tape&, std::span<const Var> v) { return bias_add(v[0], v[1]); },
-                         .accumulation = x.product(0, x.rank() - 1)});
+                         .accumulation = x.product(0, x.rank() - 1),
+                         .parameters = {1}});
     };
     add("matrix", {4, 5});
     add("map", {2, 3, 4, 6});
@@ -173,6 +177,7 @@ void add_batch_norm_cases(std::vector<OpCase>& cases) {
         if (row.with_residual) c.inputs.push_back(row.x);
         c.accumulation = row.x.product(0, row.x.rank() - 1);
         c.exact_on_integers = false;  // square roots
+        c.parameters = {1, 2};
         c.build = [row](Tape&, std::span<const Var> v) {
             Tensor mean, variance;
             return batch_norm_training(v[0], v[1], v[2], row.with_residual ? v[3] : Var(), row.epsilon, row.epilogue,
@@ -185,6 +190,7 @@ void add_batch_norm_cases(std::vector<OpCase>& cases) {
         c.inputs.push_back(channels);
         c.inputs.push_back(channels);
         c.fixed_inputs = {mean, variance};
+        c.parameters = {1, 2, mean, variance};
         c.positive_inputs = {variance};
         c.build = [row, mean, variance](Tape&, std::span<const Var> v) {
             return batch_norm_inference(v[0], v[1], v[2], row.with_residual ? v[3] : Var(), v[mean].value(),

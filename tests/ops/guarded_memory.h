@@ -16,7 +16,7 @@
 
 namespace bitloom::ops::test {
 
-/// Makes the operands of one kernel call. Guard zones and unwritten outputs hold bytes 0xff: NaN in both floating-point
+/// Makes the operands of one kernel call. Guard zones and unwritten outputs hold bytes 0xff: NaN in all floating-point
 /// types, so that a stray read that matters shows up in a result; -1 and 255 in the integer types, which no kernel
 /// writes.
 class GuardedMemory {
@@ -26,10 +26,10 @@ public:
         : dtype_(dtype), device_(device), misaligned_(misaligned) {}
 
     /// An input of the given values in [low, high].
-    Tensor& input(const Shape& shape, double low = -2, double high = 2) {
-        Block& block = add(shape, dtype_);
-        fill_uniform(block.tensor, low, high, rng_);
-        return seal(block);
+    Tensor& input(const Shape& shape, double low = -2, double high = 2) { return input(shape, dtype_, low, high); }
+    /// An input that stays f32 beside bf16 activations.
+    Tensor& parameter(const Shape& shape, double low = -2, double high = 2) {
+        return input(shape, parameter_dtype(dtype_), low, high);
     }
     /// An input of indices i * 5 % bound.
     template <class T>
@@ -41,6 +41,7 @@ public:
     }
     Tensor& output(const Shape& shape) { return add(shape, dtype_).tensor; }
     Tensor& output(const Shape& shape, DType dtype) { return add(shape, dtype).tensor; }
+    Tensor& parameter_gradient(const Shape& shape) { return output(shape, parameter_dtype(dtype_)); }
 
     /// Expects untouched guards and inputs, and outputs written from the first element to the last.
     void verify() const {
@@ -69,6 +70,13 @@ public:
     }
 
 private:
+    Tensor& input(const Shape& shape, DType dtype, double low, double high) {
+        Block& block = add(shape, dtype);
+        Tensor values = Tensor::empty(shape, parameter_dtype(dtype), device_);
+        fill_uniform(values, low, high, rng_);
+        block.tensor.copy_from(values);
+        return seal(block);
+    }
     static constexpr std::size_t guard_bytes = 512;
     struct Free {
         void operator()(std::byte* p) const { std::free(p); }
@@ -89,6 +97,7 @@ private:
     }
     static bool is_nan(const Tensor& t, std::int64_t i) {
         if (t.dtype() == DType::f32) return std::isnan(t.read<float>()[i]);
+        if (t.dtype() == DType::bf16) return std::isnan(static_cast<float>(t.read<bf16>()[i]));
         return t.dtype() == DType::f64 && std::isnan(t.read<double>()[i]);
     }
 

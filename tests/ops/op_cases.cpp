@@ -56,6 +56,10 @@ std::vector<float> integer_values(Rng& rng, std::int64_t n, bool positive) {
 
 }  // namespace
 
+DType input_dtype(const OpCase& c, int index, DType dtype) {
+    return contains(c.parameters, index) ? parameter_dtype(dtype) : dtype;
+}
+
 std::vector<OpCase> all_cases() {
     std::vector<OpCase> cases = structured_cases();
     for (OpCase& c : pointwise_cases()) cases.push_back(std::move(c));

@@ -30,10 +30,15 @@ struct OpCase {
     double low = -1, high = 1;  ///< range of random inputs
     bool kink_free = false;     ///< distinct values on a shuffled grid: no ties, none on a kink at a round number
     std::vector<int> fixed_inputs = {};     ///< inputs put on the tape without a gradient (moments, masks)
+    std::vector<int> parameters = {};       ///< inputs that stay f32 beside bf16 ones (weights, biases, moments)
+    bool in_bf16 = true;                    ///< the op takes bf16 activations
     std::vector<int> positive_inputs = {};  ///< drawn from [0.5, 1.5], or 1..3 as integers (variances, divisors)
 };
 
 inline std::ostream& operator<<(std::ostream& out, const OpCase& c) { return out << c.op << "/" << c.name; }
+
+/// The dtype of input `index` beside activations of `dtype`.
+DType input_dtype(const OpCase& c, int index, DType dtype);
 
 std::vector<OpCase> structured_cases();  ///< convolution, dense, normalisation, pooling
 std::vector<OpCase> pointwise_cases();   ///< all others

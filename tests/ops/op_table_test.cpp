@@ -39,16 +39,28 @@ struct NamedValues {
     std::vector<double> values;  // empty where no gradient flowed
 };
 
+/// Values that bf16 can hold, where an input is bf16 in a network of bf16 activations.
+Tensor bf16_input(const OpCase& c, int index, DType dtype, Device device) {
+    const DType stored = input_dtype(c, index, DType::bf16);
+    return real_input(c, index, DType::f32, device).to(stored).to(dtype);
+}
+Tensor bf16_seed(const OpCase& c, const Shape& output, DType dtype, Device device) {
+    return real_seed(c, output, DType::f32, device).to(DType::bf16).to(dtype);
+}
+
+/// Ops whose gradient is not that of their forward function: no row of theirs is compared with differences.
+bool is_straight_through(const OpCase& c) { return c.op == "surrogate" || c.op == "cast"; }
+
 /// The op's output and the gradients of its inputs.
 std::vector<NamedValues> run(const OpCase& c, DType dtype, Device device, MakeInput make_input, MakeSeed make_seed) {
     std::vector<Tensor> inputs;
     for (std::size_t i = 0; i < c.inputs.size(); ++i)
-        inputs.push_back(make_input(c, static_cast<int>(i), dtype, device));
+        inputs.push_back(make_input(c, static_cast<int>(i), input_dtype(c, static_cast<int>(i), dtype), device));
     Tape tape;
     const std::vector<Var> vars = put_on_tape(c, tape, inputs);
     const Var y = c.build(tape, vars);
     std::vector<NamedValues> results{{"output", y.shape(), y.value().values<double>()}};
-    tape.backward(y, make_seed(c, y.shape(), dtype, device));
+    tape.backward(y, make_seed(c, y.shape(), y.dtype(), device));
     for (std::size_t i = 0; i < vars.size(); ++i) {
         if (!vars[i].requires_grad()) continue;
         const Tensor& grad = tape.grad(vars[i]);
@@ -64,7 +76,7 @@ TEST(OpTable, EveryOpHasFiveRows) {
     std::map<std::string, int> rows;
     std::set<std::string> names;
     for (const OpCase& c : cases()) {
-        if (c.differentiable_check || c.op == "surrogate") ++rows[c.op];
+        if (c.differentiable_check || is_straight_through(c)) ++rows[c.op];
         EXPECT_TRUE(names.insert(c.op + "_" + c.name).second) << "two rows are called " << c;
     }
     for (const std::string_view op : op_names)
@@ -77,7 +89,7 @@ TEST(OpTable, EveryOpHasFiveRows) {
 TEST(OpTable, EveryVariantHasFiveRows) {
     std::map<std::string, int> rows;
     for (const OpCase& c : cases())
-        if (c.differentiable_check || c.op == "surrogate") ++rows[c.op + " " + c.variant];
+        if (c.differentiable_check || is_straight_through(c)) ++rows[c.op + " " + c.variant];
     for (const std::string_view name : unary_names) EXPECT_GE(rows[cat("unary ", name)], 5) << name;
     for (const std::string_view name : binary_names) EXPECT_GE(rows[cat("binary ", name)], 5) << name;
     for (const StepFunction function : step_functions)
@@ -125,12 +137,10 @@ INSTANTIATE_TEST_SUITE_P(Ops, GradientCheck,
                          ::testing::ValuesIn(cases_where([](const OpCase& c) { return c.differentiable_check; })),
                          row_name);
 
-/// Sums of small integers are exact in float32 in any order, so the fast kernels must give the reference's very values.
-class IntegerParity : public ::testing::TestWithParam<OpCase> {};
-TEST_P(IntegerParity, CpuEqualsReference) {
-    const OpCase& c = GetParam();
-    const auto expected = run(c, DType::f32, reference_device, integer_input, integer_seed);
-    const auto actual = run(c, DType::f32, cpu_device, integer_input, integer_seed);
+/// Expects the very values of the reference on small integers.
+void expect_integer_parity(const OpCase& c, DType dtype) {
+    const auto expected = run(c, dtype, reference_device, integer_input, integer_seed);
+    const auto actual = run(c, dtype, cpu_device, integer_input, integer_seed);
     ASSERT_EQ(expected.size(), actual.size());
     for (std::size_t k = 0; k < expected.size(); ++k) {
         SCOPED_TRACE(expected[k].name);
@@ -145,23 +155,23 @@ TEST_P(IntegerParity, CpuEqualsReference) {
         }
     }
 }
+
+/// Sums of small integers are exact in float32 in any order, so the fast kernels must give the reference's very values;
+/// in bf16 too, where either rounds the exact sum once.
+class IntegerParity : public ::testing::TestWithParam<OpCase> {};
+TEST_P(IntegerParity, CpuEqualsReference) { expect_integer_parity(GetParam(), DType::f32); }
+TEST_P(IntegerParity, CpuEqualsReferenceInBf16) {
+    if (GetParam().in_bf16) expect_integer_parity(GetParam(), DType::bf16);
+}
 INSTANTIATE_TEST_SUITE_P(Ops, IntegerParity,
                          ::testing::ValuesIn(cases_where([](const OpCase& c) { return c.exact_on_integers; })),
                          row_name);
 
-/// A float32 sum of n terms of random sign, in any order, is off by about u sqrt(n) times its own standard deviation,
-/// with u = 2^-24 = 6e-8; a pointwise function by a few u. So the relative L2 error may be 4e-6 sqrt(max(1, n / 1000)),
-/// which is 2 u sqrt(n) for long sums and leaves short ones room for the roundings of a composed formula. Single
-/// elements scatter more than their mean: 4e-6 + 5e-7 sqrt(n), some eight u sqrt(n), of the largest. Where a gradient
-/// cancels to almost nothing, its terms were still of order one, hence the floor.
-class RealParity : public ::testing::TestWithParam<OpCase> {};
-TEST_P(RealParity, CpuIsCloseToDoubleReference) {
-    const OpCase& c = GetParam();
-    const auto expected = run(c, DType::f64, reference_device, real_input, real_seed);
-    const auto actual = run(c, DType::f32, cpu_device, real_input, real_seed);
+/// Expects a relative L2 error of at most `l2_bound`, and of every element `element_bound` of the largest. Where a
+/// gradient cancels to almost nothing, its terms were still of order one, hence the floor.
+void expect_close(const std::vector<NamedValues>& expected, const std::vector<NamedValues>& actual, double l2_bound,
+                  double element_bound) {
     ASSERT_EQ(expected.size(), actual.size());
-    const double n = static_cast<double>(std::max<std::int64_t>(1, c.accumulation));
-    const double l2_bound = 4e-6 * std::sqrt(std::max(1.0, n / 1000)), element_bound = 4e-6 + 5e-7 * std::sqrt(n);
     constexpr double floor = 1e-3;
     for (std::size_t k = 0; k < expected.size(); ++k) {
         SCOPED_TRACE(expected[k].name);
@@ -182,6 +192,38 @@ TEST_P(RealParity, CpuIsCloseToDoubleReference) {
         EXPECT_LE(largest_error, element_bound * (largest + floor));
     }
 }
+/// A float32 sum of n terms of random sign, in any order, is off by about u sqrt(n) times its own standard deviation,
+/// with u = 2^-24 = 6e-8; a pointwise function by a few u. So the relative L2 error may be 4e-6 sqrt(max(1, n / 1000)),
+/// which is 2 u sqrt(n) for long sums and leaves short ones room for the roundings of a composed formula. Single
+/// elements scatter more than their mean: 4e-6 + 5e-7 sqrt(n), some eight u sqrt(n), of the largest.
+class RealParity : public ::testing::TestWithParam<OpCase> {};
+TEST_P(RealParity, CpuIsCloseToDoubleReference) {
+    const OpCase& c = GetParam();
+    const double n = static_cast<double>(std::max<std::int64_t>(1, c.accumulation));
+    expect_close(run(c, DType::f64, reference_device, real_input, real_seed),
+                 run(c, DType::f32, cpu_device, real_input, real_seed), 4e-6 * std::sqrt(std::max(1.0, n / 1000)),
+                 4e-6 + 5e-7 * std::sqrt(n));
+}
 INSTANTIATE_TEST_SUITE_P(Ops, RealParity, ::testing::ValuesIn(cases()), row_name);
+
+/// Inputs and gradients that bf16 holds exactly, parameters in f32. One rounding to bf16 is off by at most u = 2^-9, by
+/// u / sqrt(3) = 1.1e-3 in the mean; sums run in f32, whose error is nothing beside it. A result has passed at most
+/// four roundings (the weight's inside a product, that of a saved output, of an intermediate, its own), so its relative
+/// L2 error stays below 2.3e-3 in the mean; 5e-3 allowed. A single element: four times u of the largest, 8e-3. Twice
+/// both where the gradient is a difference, or a sum that cancels, of rounded values: 1 - y^2, y (1 - y), and that of a
+/// divisor.
+class Bf16Parity : public ::testing::TestWithParam<OpCase> {};
+TEST_P(Bf16Parity, CpuAndReferenceAreCloseToDouble) {
+    const OpCase& c = GetParam();
+    const auto expected = run(c, DType::f64, reference_device, bf16_input, bf16_seed);
+    const bool cancels = c.variant == "tanh" || c.variant == "sigmoid" || c.variant == "divide";
+    const double slack = cancels ? 2 : 1;
+    for (const Device device : {cpu_device, reference_device}) {
+        SCOPED_TRACE(device);
+        expect_close(expected, run(c, DType::bf16, device, bf16_input, bf16_seed), 5e-3 * slack, 8e-3 * slack);
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Ops, Bf16Parity, ::testing::ValuesIn(cases_where([](const OpCase& c) { return c.in_bf16; })),
+                         row_name);
 
 }  // namespace bitloom::ops::test

@@ -21,6 +21,39 @@ Tensor counting(const Shape& shape) {
     return tensor(shape, values);
 }
 
+TEST(Cast, RoundsToNearestEvenAndTakesTheGradientBack) {
+    // bf16 keeps 8 bits of the significand: beside 1 its neighbours are 1 + 2^-7 and 1 - 2^-8.
+    const double step = 1.0 / 128;
+    for (const Device device : {reference_device, cpu_device}) {
+        Tape tape;
+        const std::vector<float> values{1.0f,
+                                        static_cast<float>(1 + step / 2),
+                                        static_cast<float>(1 + 1.5 * step),
+                                        static_cast<float>(1 + 0.51 * step),
+                                        -3.0f,
+                                        1e-3f};
+        const Var x = tape.input(Tensor::from({6}, values, device), true);
+        const Var y = cast(x, DType::bf16);
+        EXPECT_EQ(y.dtype(), DType::bf16);
+        const Values rounded = y.value().values<double>();
+        EXPECT_EQ(Values(rounded.begin(), rounded.begin() + 5), (Values{1, 1, 1 + 2 * step, 1 + step, -3}));
+        EXPECT_NEAR(rounded[5], 1e-3, 1e-3 / 256);
+        tape.backward(y, Tensor::full({6}, 0.5, DType::bf16, device));
+        EXPECT_EQ(tape.grad(x).dtype(), DType::f32);
+        EXPECT_EQ(tape.grad(x).values<double>(), Values(6, 0.5));
+    }
+}
+
+TEST(Cast, LeavesItsOwnTypeAloneAndRefusesIntegers) {
+    Tape tape;
+    const Var x = tape.input(tensor({2}, {1, 2}), true);
+    EXPECT_TRUE(cast(x, DType::f64).value().shares_storage(x.value()));
+    EXPECT_EQ(tape.node_count(), 0);
+    expect_error([&] { cast(x, DType::i32); }, "cast: i32 is no floating-point type");
+    expect_error([&] { cast(tape.constant(Tensor::zeros({2}, DType::u8)), DType::f32); },
+                 "cast: needs floating-point input, got u8");
+}
+
 TEST(Concat, JoinsAndSplitsTheGradient) {
     Tape tape;
     const Var a = tape.input(tensor({2, 1}, {1, 2}), true), b = tape.constant(tensor({2, 0}, {})),

@@ -82,22 +82,25 @@ void expect_nothing_allocated(const Counts& counts) {
     testing::Test::RecordProperty("libdnnl_allocations_per_step", static_cast<int>(counts.host.onednn / counted));
 }
 
-LoaderOptions loader_options(const Dataset& images, int workers) {
-    LoaderOptions options;
-    options.batch_size = batch_size;
-    options.shuffle = Shuffle::full;
-    options.workers = workers;
-    options.augmentation = parse_augmentations("crop4,flip");
-    options.normalization = normalization_by_name("cifar-bsq", images);
-    return options;
-}
-
 struct Case {
     std::string model, optimizer;
     int threads, workers;
+    DType activations = DType::f32;
 };
 void PrintTo(const Case& c, std::ostream* out) {
-    *out << c.model << ", " << c.optimizer << ", " << c.threads << " thread(s), " << c.workers << " loader thread(s)";
+    *out << c.model << ", " << c.optimizer << ", " << c.threads << " thread(s), " << c.workers << " loader thread(s), "
+         << name_of(c.activations);
+}
+
+LoaderOptions loader_options(const Dataset& images, const Case& c) {
+    LoaderOptions options;
+    options.batch_size = batch_size;
+    options.shuffle = Shuffle::full;
+    options.workers = c.workers;
+    options.dtype = c.activations;
+    options.augmentation = parse_augmentations("crop4,flip");
+    options.normalization = normalization_by_name("cifar-bsq", images);
+    return options;
 }
 
 class SteadyState : public testing::TestWithParam<Case> {
@@ -109,7 +112,7 @@ TEST_P(SteadyState, TrainingStepsAllocateNothing) {
     const Case& c = GetParam();
     set_threads(c.threads);
     const auto images = random_images(batch_size * (warm_up + counted));
-    Loader loader(images, loader_options(*images, c.workers));
+    Loader loader(images, loader_options(*images, c));
     const auto model = make_model({.name = c.model});
     const auto optimizer = make_optimizer(c.optimizer, model->named_parameters(), 1e-3, 1e-4);
     Trainer trainer(*model, *optimizer,
@@ -125,7 +128,7 @@ TEST_P(SteadyState, EvaluatedBatchesAllocateNothing) {
     const Case& c = GetParam();
     set_threads(c.threads);
     const auto images = random_images(batch_size * (warm_up + counted));
-    Loader loader(images, loader_options(*images, c.workers));
+    Loader loader(images, loader_options(*images, c));
     const auto model = make_model({.name = c.model});
     Counter counter;
     evaluate(*model, loader, {.progress = [&](std::int64_t samples) { counter.after_step(samples / batch_size); }});
@@ -135,7 +138,8 @@ TEST_P(SteadyState, EvaluatedBatchesAllocateNothing) {
 INSTANTIATE_TEST_SUITE_P(Networks, SteadyState,
                          testing::Values(Case{"resnet20", "sgd", 1, 1}, Case{"resnet20", "nesterov", 2, 1},
                                          Case{"svhn_cnn", "adam", 1, 1}, Case{"svhn_cnn", "sgd", 2, 2},
-                                         Case{"svhn_cnn", "sgd", 1, 0}));
+                                         Case{"svhn_cnn", "sgd", 1, 0}, Case{"resnet20", "sgd", 1, 1, DType::bf16},
+                                         Case{"svhn_cnn", "adam", 2, 1, DType::bf16}));
 
 // The counts are worth nothing if they cannot rise.
 TEST(Counting, SeesHostAllocationsPrimitivesAndBlocks) {
@@ -145,8 +149,8 @@ TEST(Counting, SeesHostAllocationsPrimitivesAndBlocks) {
     for (int i = 0; i < 3; ++i) ::operator delete(::operator new(8));
     const std::string text(100, 'x');  // by way of libstdc++
     Tensor a = Tensor::full({3, 5}, 1), c = Tensor::empty({3, 3});
-    ops::cpu::onednn::matrix_product({.m = 3, .n = 3, .k = 5, .transpose_b = true}, a.read<float>(), a.read<float>(),
-                                     nullptr, c.write<float>());
+    ops::cpu::onednn::matrix_product({.m = 3, .n = 3, .k = 5, .transpose_b = true}, a.raw(), a.raw(),
+                                     c.raw_write());
     const Tensor large = Tensor::empty({12345679}, DType::u8);
     const HostAllocations host = stop_counting_allocations();
     EXPECT_EQ(c.values<float>()[4], 5);
