@@ -42,7 +42,10 @@ struct Case {
     std::string model;
     Work work;
     std::int64_t batch;
+    DType activations = DType::f32;
     bool trains() const { return work == Work::training || work == Work::deterministic_training; }
+    /// Also timed in its plain form, float32 without --deterministic.
+    bool has_plain_form() const { return work == Work::deterministic_training || activations != DType::f32; }
     /// PyTorch's forms of the same work; the best counts.
     std::vector<const char*> rivals() const {
         if (trains()) return {"training"};
@@ -64,6 +67,8 @@ const std::vector<Case>& cases() {
         {"ResNet-20 folded, batch 128", "resnet20", Work::folded_inference, 128},
         {"ResNet-20 deterministic, 128", "resnet20", Work::deterministic_training, 128},
         {"SVHN CNN deterministic, 128", "svhn_cnn", Work::deterministic_training, 128},
+        {"ResNet-20 training bf16, 128", "resnet20", Work::training, 128, DType::bf16},
+        {"SVHN CNN training bf16, 128", "svhn_cnn", Work::training, 128, DType::bf16},
     };
     return all;
 }
@@ -101,6 +106,8 @@ class Subject {
         optimizer_->clear_gradients();
     }
     void products() { products_(); }
+    /// The dtype of images, and so of activations, from now on.
+    void use(DType activations) { images_ = images_.to(activations); }
 
    private:
     Shape shape_;
@@ -153,7 +160,7 @@ struct Variant {
 
 struct Row {
     Times ours, products;
-    Times frozen, plain;            // PyTorch's frozen form of folded inference; ours without --deterministic
+    Times frozen, plain;            // PyTorch's frozen form of folded inference; ours in float32, not --deterministic
     std::optional<Variant> theirs;  // PyTorch's best
 };
 
@@ -174,9 +181,11 @@ Row measure(const Case& c, Subject& subject, int threads, const Settings& s, Pyt
                                    clock == Clock::wall ? " wall" : " processor"));
         };
         set_deterministic(c.work == Work::deterministic_training);
+        subject.use(c.activations);
         row.ours.add(time_ours());
         set_deterministic(false);
-        if (c.work == Work::deterministic_training) row.plain.add(time_ours());
+        subject.use(DType::f32);
+        if (c.has_plain_form()) row.plain.add(time_ours());
         for (Variant& v : variants)
             v.times.add(time_theirs(v.spinning ? pytorch.spinning : pytorch.sleeping, v.work, v.layout));
         if (c.work == Work::folded_inference && pytorch.sleeping.available())
@@ -184,6 +193,7 @@ Row measure(const Case& c, Subject& subject, int threads, const Settings& s, Pyt
                 row.frozen.add(time_theirs(*process, "frozen", "contiguous"));
         row.products.add(burst([&] { subject.products(); }, s.seconds / 2, clock));
     }
+    subject.use(c.activations);
     for (const Variant& v : variants)
         if (!row.theirs || v.times.best() < row.theirs->times.best()) row.theirs = v;
     return row;
@@ -204,7 +214,7 @@ void print(const Case& c, int threads, const Row& row, double best_alone, const 
                     : cat(static_cast<double>(static_cast<int>(best_alone / row.ours.best() * 100)) / 100).c_str(),
                 allocated.c_str(), row.theirs ? row.theirs->name().c_str() : "");
     if (!row.plain.empty())
-        std::printf("%35s time against training without --deterministic: %.2f\n", "",
+        std::printf("%35s time against float32 training without --deterministic: %.2f\n", "",
                     row.ours.best() / row.plain.best());
     if (!row.frozen.empty())
         std::printf("%35s against PyTorch frozen into oneDNN's own layouts (%.0f): %.2fx\n", "",
@@ -239,12 +249,16 @@ int run(int argc, char** argv) {
         std::printf("PyTorch is skipped: %s. What remains is the ratio to the products alone.\n",
                     pytorch.sleeping.words().c_str());
     std::printf(
-        "x products: time against the network's convolutions and dense products alone. Allocations a step: system\n"
+        "x products: time against the network's float32 convolutions and dense products alone. Allocations a step: system\n"
         "blocks / oneDNN primitives / operator new (and what libdnnl allocates inside of its primitives).\n\n");
     std::printf("%-31s %3s %9s %8s  %9s %8s %8s  %6s %8s  %-15s %s\n", "", "thr", "best", "median", "PyTorch", "ratio",
                 "median", "x prod", "x 1 thr", "allocations", "PyTorch's best");
     for (const Case& c : cases()) {
         if (c.title.find(s.only) == std::string::npos) continue;
+        if (c.activations == DType::bf16 && !ops::cpu::onednn::multiplies_bf16()) {
+            std::printf("%-31s skipped: this CPU has neither AVX-512-BF16 nor AMX\n", c.title.c_str());
+            continue;
+        }
         set_threads(1);
         Subject subject(c);
         double best_alone = 0;
