@@ -20,7 +20,7 @@ std::int64_t operations(const Conv2dGeometry& g) {
 /// Calls f(geometry, first image) for the whole batch, or for slices of it in deterministic runs.
 template <class F>
 void for_each_part(const Conv2dGeometry& g, F&& f) {
-    const OneThreadIf small(operations(g) < product_threshold);
+    const ThreadScope small = one_thread_if(operations(g) < product_threshold);
     if (!deterministic()) return f(g, 0);
     for_each_slice(g.batch, [&](std::int64_t first, std::int64_t count, int) { f(with_batch(g, count), first); });
 }
@@ -94,7 +94,7 @@ void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Ten
         if (dbias) dbias->fill(0);
         return;
     }
-    const OneThreadIf small(operations(g) < filter_gradient_threshold);
+    const ThreadScope small = one_thread_if(operations(g) < filter_gradient_threshold);
     if (deterministic()) {
         sliced_backward_weights(g, x.dtype(), px, pdy, dweight, dbias);
     } else {

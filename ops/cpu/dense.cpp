@@ -38,7 +38,7 @@ void product(std::string_view who, onednn::MatrixProduct p, const Tensor& a, con
         return;
     }
     const OutputRows pc(c, who);
-    const OneThreadIf small(is_small(p.m, p.n * p.k));
+    const ThreadScope small = one_thread_if(is_small(p.m, p.n * p.k));
     if (!deterministic()) return onednn::weight_product(p, pa.from(0), weight, pb, pc.from(0));
     for_each_slice(p.m, [&](std::int64_t first, std::int64_t count, int) {
         onednn::MatrixProduct rows = p;
@@ -56,7 +56,7 @@ void sum_products(std::string_view who, const Tensor& dy, const Tensor& x, Tenso
     const onednn::MatrixProduct p{
         .m = dweight.dim(0), .n = dweight.dim(1), .k = batch, .transpose_a = true, .activations = dy.dtype()};
     if (dweight.numel() == 0 || batch == 0) return dweight.fill(0);
-    const OneThreadIf small(is_small(batch, dweight.numel()));
+    const ThreadScope small = one_thread_if(is_small(batch, dweight.numel()));
     if (!deterministic()) return onednn::matrix_product(p, pdy.from(0), px.from(0), pdw);
     Tensor partial = Tensor::empty({slice_count(batch), dweight.numel()});
     float* pp = partial.write<float>();

@@ -44,22 +44,9 @@ void parallel_items(std::int64_t n, std::int64_t width, F&& f) {
     parallel_ranges(n, threads_for(n * width), [&](std::int64_t begin, std::int64_t end, int) { f(begin, end); });
 }
 
-/// While it lives, the calling thread's OpenMP regions, oneDNN's included, have one thread where `one` holds: waking
-/// others would take longer than the work.
-class OneThreadIf {
-   public:
-    explicit OneThreadIf(bool one) : before_(one ? omp_get_max_threads() : 1) {
-        if (before_ > 1) omp_set_num_threads(1);
-    }
-    ~OneThreadIf() {
-        if (before_ > 1) omp_set_num_threads(before_);
-    }
-    OneThreadIf(const OneThreadIf&) = delete;
-    OneThreadIf& operator=(const OneThreadIf&) = delete;
-
-   private:
-    int before_;
-};
+/// While the result lives, the calling thread's OpenMP regions, oneDNN's included, have one thread where `one` holds:
+/// waking others would take longer than the work.
+inline ThreadScope one_thread_if(bool one) { return ThreadScope(one ? 1 : thread_count()); }
 
 /// Multiplications and additions below which a product runs on one thread (some five microseconds of work), and the
 /// gradient of a filter, whose partial sums must be added at the end.
@@ -95,7 +82,8 @@ inline void require_storage(const Tensor& t, DType dtype, std::string_view who) 
 class InputRows {
    public:
     InputRows(const Tensor& t, std::string_view who)
-        : memory_(static_cast<const std::byte*>(t.raw())), row_bytes_(t.shape().product(1, t.rank()) * static_cast<std::int64_t>(size_of(t.dtype()))) {
+        : memory_(static_cast<const std::byte*>(t.raw())),
+          row_bytes_(t.shape().product(1, t.rank()) * static_cast<std::int64_t>(size_of(t.dtype()))) {
         require_storage(t, t.dtype(), who);
     }
     const void* from(std::int64_t row) const { return memory_ + row * row_bytes_; }
@@ -107,7 +95,8 @@ class InputRows {
 class OutputRows {
    public:
     OutputRows(Tensor& t, std::string_view who)
-        : memory_(static_cast<std::byte*>(t.raw_write())), row_bytes_(t.shape().product(1, t.rank()) * static_cast<std::int64_t>(size_of(t.dtype()))) {
+        : memory_(static_cast<std::byte*>(t.raw_write())),
+          row_bytes_(t.shape().product(1, t.rank()) * static_cast<std::int64_t>(size_of(t.dtype()))) {
         require_storage(t, t.dtype(), who);
     }
     void* from(std::int64_t row) const { return memory_ + row * row_bytes_; }
