@@ -119,7 +119,7 @@ Tensor Tensor::from(const Shape& shape, std::span<const T> values, Device device
             " values, got ", values.size());
     const Device host = device.is_host() ? device : cpu_device;
     Tensor t = empty(shape, dtype_of<T>(), host);
-    std::memcpy(t.raw_write(), values.data(), t.bytes());
+    if (!values.empty()) std::memcpy(t.raw_write(), values.data(), t.bytes());
     return t.to(device);
 }
 
