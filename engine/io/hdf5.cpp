@@ -445,6 +445,26 @@ bool File::has_attribute(std::string_view object, std::string_view name) const {
     return H5Aexists(handle_->open_object(object), std::string(name).c_str()) > 0;
 }
 
+std::vector<std::string> File::attributes(std::string_view object) const {
+    Lock lock;
+    std::vector<std::string> names;
+    hsize_t position = 0;
+    const auto collect = [](hid_t, const char* name, const H5A_info_t*, void* found) -> herr_t {
+        static_cast<std::vector<std::string>*>(found)->emplace_back(name);
+        return 0;
+    };
+    check(H5Aiterate2(handle_->open_object(object), H5_INDEX_NAME, H5_ITER_INC, &position, collect, &names),
+          label(path(), object));
+    return names;
+}
+
+bool File::attribute_is_text(std::string_view object, std::string_view name) const {
+    Lock lock;
+    const std::string who = attribute_label(path(), object, name);
+    const Id type(H5Aget_type(open_attribute(*handle_, object, name, who)), H5Tclose, who);
+    return H5Tget_class(type) == H5T_STRING;
+}
+
 std::vector<double> File::attribute_f64(std::string_view object, std::string_view name) const {
     Lock lock;
     const std::string who = attribute_label(path(), object, name);

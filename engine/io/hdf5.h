@@ -46,6 +46,10 @@ public:
     /// Attributes of an object ("" is the root): numbers as doubles, a scalar as one value; strings. A missing one is
     /// an Error.
     bool has_attribute(std::string_view object, std::string_view name) const;
+    /// Names in order of the alphabet.
+    std::vector<std::string> attributes(std::string_view object) const;
+    /// True where it holds strings, false for numbers and whatever else.
+    bool attribute_is_text(std::string_view object, std::string_view name) const;
     std::vector<double> attribute_f64(std::string_view object, std::string_view name) const;
     std::string attribute_string(std::string_view object, std::string_view name) const;
     std::vector<std::string> attribute_strings(std::string_view object, std::string_view name) const;

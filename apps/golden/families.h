@@ -1,0 +1,13 @@
+#pragma once
+// The families of golden cases, one file each. A family adds its patterns; see Families in golden.h.
+
+#include "apps/golden/golden.h"
+
+namespace bitloom::golden {
+
+// qkeras.h5 (svhn-qkeras.md, section 12)
+void add_qkeras_quantizers(Families& families);   ///< quantizers/*, stochastic/*
+void add_qkeras_third_party(Families& families);  ///< third_party/*, but for QTools and the forgiving factor
+void add_qkeras_svhn(Families& families);         ///< svhn/*
+
+}  // namespace bitloom::golden

@@ -1,0 +1,7 @@
+#include "apps/golden/families.h"
+
+namespace bitloom::golden {
+
+void add_qkeras_quantizers(Families&) {}
+
+}  // namespace bitloom::golden

@@ -1,0 +1,13 @@
+// golden_qkeras: evaluates every case of a golden file of the QKeras experiments.
+
+#include "apps/golden/families.h"
+
+int main(int argc, char** argv) {
+    using namespace bitloom::golden;
+    Families families;
+    add_qkeras_quantizers(families);
+    add_qkeras_third_party(families);
+    add_qkeras_svhn(families);
+    return golden_main(argc, argv, "golden_qkeras",
+                       "Evaluates golden files of QKeras quantization, pruning, search and cost models.", families);
+}

@@ -1,0 +1,88 @@
+// The frame of golden programs: what counts as passed, failed and unknown.
+
+#include "apps/golden/golden.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+
+namespace bitloom::golden {
+namespace {
+
+class GoldenFrame : public testing::Test {
+   protected:
+    void SetUp() override {
+        path_ = testing::TempDir() + "golden_frame.h5";
+        hdf5::File file = hdf5::File::create(path_);
+        file.write("family/double/0/x", Tensor::from({3}, std::vector<float>{1, 2, 3}));
+        file.write("family/double/0/y", Tensor::from({3}, std::vector<float>{2, 4, 6}));
+        file.write_attribute("family/double/0", "factor", 2.0);
+        file.write_attribute("family/double/0", "alpha", std::string("None"));
+        file.write_attribute("family/double/0", "label", std::string("twice"));
+        file.write("family/double/1/x", Tensor::from({1}, std::vector<float>{1}));
+        file.write("family/double/1/y", Tensor::from({1}, std::vector<float>{3}));
+        file.write_attribute("family/double/1", "factor", 2.0);
+        file.write("weights/w", Tensor::from({1}, std::vector<float>{1}));
+        file.write("strange/case/x", Tensor::from({1}, std::vector<float>{1}));
+        file.close();
+        families_.add("family/double/*", [](const Case& c) {
+            const Tensor x = c.tensor("x");
+            std::vector<float> y;
+            for (const float v : x.values<float>()) y.push_back(static_cast<float>(c.number("factor")) * v);
+            expect_close("y", Tensor::from(x.shape(), y), c.tensor("y"), 1e-6);
+        });
+        families_.add_data("weights");
+    }
+    void TearDown() override { std::filesystem::remove(path_); }
+    std::string path_;
+    Families families_;
+};
+
+TEST_F(GoldenFrame, CountsPassedFailedAndUnknown) {
+    std::ostringstream out;
+    Report report(out);
+    evaluate_file(hdf5::File::open(path_), families_, {}, report);
+    EXPECT_EQ(report.finish(), 1);
+    EXPECT_EQ(out.str(),
+              "FAILED family/double/1: y: 1 of 1 values differ, the first at 0: got 2, expected 3\n"
+              "FAILED strange/case: a group that this program does not know\n"
+              "1 passed, 2 failed, 0 skipped\n");
+}
+
+TEST_F(GoldenFrame, OnlyTheFamilyAskedFor) {
+    std::ostringstream out;
+    Report report(out);
+    evaluate_file(hdf5::File::open(path_), families_, {"family/double/0"}, report);
+    EXPECT_EQ(report.finish(), 0);
+    EXPECT_EQ(out.str(), "1 passed, 0 failed, 0 skipped\n");
+}
+
+TEST_F(GoldenFrame, AttributesOfACase) {
+    const hdf5::File file = hdf5::File::open(path_);
+    const Case c(file, "family/double/0");
+    EXPECT_EQ(c.attributes(), (std::vector<std::string>{"alpha", "factor", "label"}));
+    EXPECT_TRUE(c.given("factor"));
+    EXPECT_FALSE(c.given("alpha"));
+    EXPECT_FALSE(c.given("absent"));
+    EXPECT_EQ(c.text("factor"), "2");
+    EXPECT_EQ(c.text_or("alpha", "none"), "none");
+    EXPECT_EQ(c.part(1), "double");
+    EXPECT_EQ(c.part(-1), "0");
+    EXPECT_EQ(c.at("../1").path(), "family/double/1");
+    EXPECT_THROW(c.number("label"), Error);
+}
+
+TEST(GoldenComparison, IsRelativeAboveOneAndRefusesNaN) {
+    const auto one = [](float v) { return Tensor::from({1}, std::vector<float>{v}); };
+    EXPECT_NO_THROW(expect_close("v", one(100.5f), one(100), 1e-2));
+    EXPECT_THROW(expect_close("v", one(0.02f), one(0.001f), 1e-2), Error);
+    EXPECT_THROW(expect_close("v", one(NAN), one(NAN), 1), Error);
+    EXPECT_THROW(expect_close("v", one(1), Tensor::from({2}, std::vector<float>{1, 1}), 1), Error);
+    EXPECT_NO_THROW(expect_equal("v", one(1), Tensor::from({1, 1}, std::vector<float>{1})));
+    EXPECT_THROW(expect_equal("v", one(1), one(1.0000001f)), Error);
+}
+
+}  // namespace
+}  // namespace bitloom::golden
