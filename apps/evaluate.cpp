@@ -56,7 +56,7 @@ void add_evaluate_flags(Flags& flags, EvaluateFlags& values) {
     flags.add("fold-batch-norm", values.fold_batch_norm,
               "fold batch norms into the weights in front of them and run a prepared plan: faster, and equal up to "
               "rounding");
-    flags.add("precision", values.precision, precision_help, {.choices = {"fp32", "bf16"}});
+    flags.add("precision", values.precision, precision_help, {.choices = ops::precision_names()});
     flags.group("Output");
     flags.add("top-k", values.top_k, "also count labels among the k largest logits; 0: do not", {.min = 0});
     flags.add("per-class", values.per_class, "also print recall and precision of every class");
@@ -201,7 +201,7 @@ int run(int argc, char** argv) {
     const Device device = open_device(common.device);
     const DType dtype = values.dtype == "f64" ? DType::f64 : DType::f32;
     const DType activations = dtype == DType::f64 ? dtype : ops::activation_dtype(values.precision);
-    ops::require_precision(activations, device);
+    ops::use_precision(values.precision, device);
     if (!common.out_dir.empty()) {
         make_folder(common.out_dir);
         write_run_record(common.out_dir, "evaluate", flags, argc, argv, device, thread_count());

@@ -76,7 +76,7 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("epsilon", values.epsilon, "Adam's epsilon", {.min = 0});
     flags.group("Beyond the published program");
     flags.add("augment", values.augment, "augmentations, such as rotate8,shift0.1 (published: none)");
-    flags.add("precision", values.precision, precision_help, {.choices = {"fp32", "bf16"}});
+    flags.add("precision", values.precision, precision_help, {.choices = ops::precision_names()});
     flags.add("reference-last-epoch", values.reference_last_epoch,
               "test the last epoch's weights, as the published program does, not the best");
     flags.add("file-order", values.file_order,
@@ -153,7 +153,7 @@ FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, 
     settings.seed = static_cast<std::uint64_t>(common.seed);
     settings.device = open_device(common.device);
     settings.activations = ops::activation_dtype(values.precision);
-    ops::require_precision(settings.activations, settings.device);
+    ops::use_precision(values.precision, settings.device);
     settings.resume = common.resume;
     settings.test_last_epoch = values.reference_last_epoch;
     settings.checkpoint_every_steps = values.checkpoint_every_steps;

@@ -84,7 +84,7 @@ void add_train_flags(Flags& flags, TrainFlags& values) {
     flags.add("checkpoint-every-steps", values.checkpoint_every_steps, "besides at the end of each epoch", {.min = 0});
     add_deterministic_flag(flags, values.deterministic);
     flags.add("dtype", values.dtype, "f64 on the reference device only", {.choices = {"f32", "f64"}});
-    flags.add("precision", values.precision, precision_help, {.choices = {"fp32", "bf16"}});
+    flags.add("precision", values.precision, precision_help, {.choices = ops::precision_names()});
 }
 
 void check_usage(const TrainFlags& values, const CommonFlags& common, Device device) {
@@ -208,7 +208,7 @@ int run(int argc, char** argv) {
     }
     const Device device = open_device(common.device);
     check_usage(values, common, device);
-    ops::require_precision(ops::activation_dtype(values.precision), device);
+    ops::use_precision(values.precision, device);
     set_threads(static_cast<int>(common.threads));
     set_deterministic(values.deterministic);
     common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits

@@ -26,6 +26,9 @@ inline double to_unit_double(std::uint32_t high, std::uint32_t low) {
 struct PhiloxStream {
     std::uint64_t key = 0;
     std::uint64_t counter = 0;
+    /// Not null: the draw is counter + *device_counter, a number in the memory of the device whose kernel draws. A
+    /// captured step holds the address, so that its replays draw anew. Host code takes only streams without it.
+    const std::uint64_t* device_counter = nullptr;
     /// The word of element i.
     std::uint32_t word(std::uint64_t i) const;
 };
@@ -33,7 +36,7 @@ struct PhiloxStream {
 /// Key of the stream `name` under `seed`: SplitMix64 of the seed mixed with FNV-1a of the name.
 std::uint64_t stream_key(std::uint64_t seed, std::string_view name);
 inline PhiloxStream stream(std::uint64_t seed, std::string_view name, std::uint64_t counter) {
-    return {stream_key(seed, name), counter};
+    return {stream_key(seed, name), counter, nullptr};
 }
 
 /// Sequential draws from one stream, for host code (shuffles, augmentation, initialisers).

@@ -23,7 +23,8 @@ void add_common_flags(Flags& flags, CommonFlags& values);
 
 /// Of the flag --precision.
 inline constexpr const char* precision_help =
-    "fp32, or bf16 activations beside f32 weights, statistics and loss (CPUs with AVX-512-BF16 or AMX)";
+    "fp32; tf32, products rounded to TF32 (GPUs); or bf16 activations beside f32 weights, statistics and loss (GPUs, CPUs "
+    "with AVX-512-BF16 or AMX)";
 
 struct DataFlags {
     std::string dataset = "digits";

@@ -21,7 +21,7 @@ constexpr std::int64_t granule = 16;
 /// Calls run(row, first, last) so that every element of every row is covered once. Each row is cut into one run a
 /// thread, as the products that write gradients and read weights are: its lines then stay in one core's cache.
 template <class Run>
-void for_each_run(std::span<const OptimRow> rows, const Run& run) {
+void for_each_run(const OptimRows& rows, const Run& run) {
     std::int64_t total = 0;
     for (const OptimRow& row : rows) total += row.count;
 #pragma omp parallel if (total > parallel_threshold)
@@ -38,7 +38,7 @@ void for_each_run(std::span<const OptimRow> rows, const Run& run) {
 
 /// for_each_run with the row's element type as a value.
 template <class Run>
-void for_each_typed_run(std::span<const OptimRow> rows, const Run& run) {
+void for_each_typed_run(const OptimRows& rows, const Run& run) {
     for (const OptimRow& row : rows)
         require(row.dtype == DType::f32 || row.dtype == DType::f64, "optimizer: needs f32 or f64, got ",
                 name_of(row.dtype));
@@ -91,7 +91,7 @@ void sgd_run(const Operands<T>& o, std::int64_t count, T lr, T mu) {
     }
 }
 
-void sgd(std::span<const OptimRow> rows, const SgdSettings& settings) {
+void sgd(const OptimRows& rows, const SgdSettings& settings) {
     for_each_typed_run(rows, [&](const OptimRow& row, std::int64_t first, std::int64_t last, auto zero) {
         using T = decltype(zero);
         const Operands<T> o(row, first);
@@ -137,7 +137,7 @@ void adam_run(const Operands<T>& o, std::int64_t count, const AdamSettings& sett
     }
 }
 
-void adam(std::span<const OptimRow> rows, const AdamSettings& settings) {
+void adam(const OptimRows& rows, const AdamSettings& settings) {
     for_each_typed_run(rows, [&](const OptimRow& row, std::int64_t first, std::int64_t last, auto zero) {
         using T = decltype(zero);
         const Operands<T> o(row, first);
@@ -187,7 +187,7 @@ void rmsprop_run(const Operands<T>& o, std::int64_t count, const RmspropSettings
     }
 }
 
-void rmsprop(std::span<const OptimRow> rows, const RmspropSettings& settings) {
+void rmsprop(const OptimRows& rows, const RmspropSettings& settings) {
     for_each_typed_run(rows, [&](const OptimRow& row, std::int64_t first, std::int64_t last, auto zero) {
         using T = decltype(zero);
         const Operands<T> o(row, first);

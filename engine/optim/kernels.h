@@ -14,7 +14,7 @@ enum class Convention { pytorch, keras };
 
 /// One parameter in one step. Memory of the table's device; value, gradient and state have `count` elements of `dtype`
 /// (f32 or f64).
-struct OptimRow {
+struct OptimRow {  // trivially copyable: devices copy it
     static constexpr int max_slots = 3;
     DType dtype = DType::f32;
     std::int64_t count = 0;
@@ -44,10 +44,24 @@ struct RmspropSettings {
     Convention convention = Convention::keras;
 };
 
+/// The rows of one step.
+struct OptimRows {
+    OptimRows(std::span<const OptimRow> rows) : host(rows) {}
+    auto begin() const { return host.begin(); }
+    auto end() const { return host.end(); }
+
+    std::span<const OptimRow> host;
+    /// The same rows in the memory of a device that is not the host's, null elsewhere. Of what changes from step to step
+    /// (learning_rate, step) only these are up to date where a captured step is replayed.
+    const OptimRow* device = nullptr;
+    /// One number in that memory, or null: where it is not 0, the loss was not finite and nothing may be updated.
+    const std::int32_t* halted = nullptr;
+};
+
 struct OptimKernels {
-    void (*sgd)(std::span<const OptimRow> rows, const SgdSettings& settings);
-    void (*adam)(std::span<const OptimRow> rows, const AdamSettings& settings);
-    void (*rmsprop)(std::span<const OptimRow> rows, const RmspropSettings& settings);
+    void (*sgd)(const OptimRows& rows, const SgdSettings& settings);
+    void (*adam)(const OptimRows& rows, const AdamSettings& settings);
+    void (*rmsprop)(const OptimRows& rows, const RmspropSettings& settings);
 };
 
 /// The table of a device. Throws Error for a backend that is not installed.

@@ -48,6 +48,12 @@ OptimRow Optimizer::make_row(std::size_t index, std::size_t slot_count) {
 }
 
 void Optimizer::step() {
+    prepare();
+    upload();
+    apply();
+}
+
+void Optimizer::prepare() {
     ++steps_;
     rows_.clear();
     const std::size_t slot_count = slots().size();
@@ -61,7 +67,30 @@ void Optimizer::step() {
                 " like the parameters before it");
         rows_.push_back(make_row(i, slot_count));
     }
-    if (first) update(optim_kernels(first->value.device()), rows_);
+    if (!first) return;
+    device_ = first->value.device();
+    // Room for all parameters, so that the address stays.
+    const auto room = static_cast<std::int64_t>(parameters_.size() * sizeof(OptimRow));
+    if (!device_.is_host() && (!device_rows_.defined() || device_rows_.device() != device_))
+        device_rows_ = Tensor::empty({room}, DType::u8, device_);
+}
+
+void Optimizer::upload() {
+    if (rows_.empty() || device_.is_host()) return;
+    const auto bytes = static_cast<std::int64_t>(rows_.size() * sizeof(OptimRow));
+    Tensor target = device_rows_.rows(0, bytes);
+    target.copy_from(Tensor::wrap({bytes}, DType::u8, rows_.data()));
+}
+
+void Optimizer::apply() {
+    if (!rows_.empty()) {
+        OptimRows rows(rows_);
+        if (!device_.is_host()) {
+            rows.device = static_cast<const OptimRow*>(device_rows_.raw());
+            rows.halted = halted_.defined() ? halted_.read<std::int32_t>() : nullptr;
+        }
+        update(optim_kernels(device_), rows);
+    }
     for (auto& [path, parameter] : parameters_)
         if (parameter->projection && parameter->trainable) parameter->projection(*parameter);
 }

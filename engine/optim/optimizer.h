@@ -22,7 +22,7 @@ struct ParameterGroup {
 using NamedParameters = std::vector<std::pair<std::string, Parameter*>>;
 
 class Optimizer {
-public:
+   public:
     virtual ~Optimizer() = default;
     Optimizer(const Optimizer&) = delete;
     Optimizer& operator=(const Optimizer&) = delete;
@@ -30,6 +30,15 @@ public:
     /// Applies the gradients of all trainable parameters that have one, then their projections; counts the step.
     /// Throws Error for a gradient of another shape or dtype, an unknown group, and parameters on several devices.
     void step();
+    /// The three parts of step(), for a step that is captured into a graph and replayed (engine/train): prepare()
+    /// counts the step and collects what the kernel needs, upload() brings that to a device that is not the host's,
+    /// apply() runs kernel and projections. A captured step holds apply() alone; each replay follows prepare() and
+    /// upload().
+    void prepare();
+    void upload();
+    void apply();
+    /// One i32 on the parameters' device, or an undefined tensor: while it is not 0, steps on a GPU update nothing.
+    void set_halted(Tensor halted) { halted_ = std::move(halted); }
     /// Drops the gradients of all parameters.
     void clear_gradients();
     std::int64_t steps() const { return steps_; }
@@ -53,17 +62,17 @@ public:
     void reset();
     void reset(const Parameter& parameter);
 
-protected:
+   protected:
     /// A parameter named twice (shared layers) is updated once. Throws Error for settings out of bounds.
     Optimizer(NamedParameters parameters, ParameterGroup group);
     /// Names of the state slots, each a tensor of the parameter's shape, zero at first.
     virtual const std::vector<std::string>& slots() const = 0;
     /// One fused update.
-    virtual void update(const OptimKernels& kernels, std::span<const OptimRow> rows) = 0;
+    virtual void update(const OptimKernels& kernels, const OptimRows& rows) = 0;
     /// Whose step count the rows carry: the parameter's own, as PyTorch, or the optimizer's, as Keras.
     virtual Convention convention() const = 0;
 
-private:
+   private:
     struct State {
         std::vector<Tensor> slots;  // empty until the parameter's first step
         std::int64_t steps = 0;
@@ -74,6 +83,9 @@ private:
     std::vector<ParameterGroup> groups_;
     std::vector<State> state_;    // parallel to parameters_
     std::vector<OptimRow> rows_;  // reused from step to step
+    Device device_;               // of all rows
+    Tensor device_rows_;          // u8: the rows in the memory of a GPU
+    Tensor halted_;
     std::int64_t steps_ = 0;
 };
 

@@ -13,7 +13,7 @@ namespace {
 /// Calls rule(value, gradient with weight decay, state of each slot) for each element of each row; the rule writes
 /// through the references.
 template <class MakeRule>
-void for_each_element(std::span<const OptimRow> rows, MakeRule make_rule) {
+void for_each_element(const OptimRows& rows, MakeRule make_rule) {
     for (const OptimRow& row : rows) {
         dispatch_float(row.dtype, "optimizer", [&](auto zero) {
             using T = decltype(zero);
@@ -32,7 +32,7 @@ void for_each_element(std::span<const OptimRow> rows, MakeRule make_rule) {
     }
 }
 
-void sgd(std::span<const OptimRow> rows, const SgdSettings& settings) {
+void sgd(const OptimRows& rows, const SgdSettings& settings) {
     for_each_element(rows, [&](const OptimRow& row, auto zero) {
         using T = decltype(zero);
         return [&, lr = static_cast<T>(row.learning_rate), mu = static_cast<T>(settings.momentum)](T& p, T g, T& v, T&,
@@ -50,7 +50,7 @@ void sgd(std::span<const OptimRow> rows, const SgdSettings& settings) {
     });
 }
 
-void adam(std::span<const OptimRow> rows, const AdamSettings& settings) {
+void adam(const OptimRows& rows, const AdamSettings& settings) {
     for_each_element(rows, [&](const OptimRow& row, auto zero) {
         using T = decltype(zero);
         const double t = static_cast<double>(row.step);
@@ -71,7 +71,7 @@ void adam(std::span<const OptimRow> rows, const AdamSettings& settings) {
     });
 }
 
-void rmsprop(std::span<const OptimRow> rows, const RmspropSettings& settings) {
+void rmsprop(const OptimRows& rows, const RmspropSettings& settings) {
     for_each_element(rows, [&](const OptimRow& row, auto zero) {
         using T = decltype(zero);
         return [&, lr = static_cast<T>(row.learning_rate)](T& p, T g, T& a, T& v, T&) {

@@ -39,7 +39,7 @@ protected:
         static const std::vector<std::string> none, momentum{"momentum_buffer"};
         return settings_.momentum == 0 ? none : momentum;
     }
-    void update(const OptimKernels& kernels, std::span<const OptimRow> rows) override { kernels.sgd(rows, settings_); }
+    void update(const OptimKernels& kernels, const OptimRows& rows) override { kernels.sgd(rows, settings_); }
     Convention convention() const override { return settings_.convention; }
 
 private:
@@ -63,7 +63,7 @@ protected:
             amsgrad{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
         return settings_.amsgrad ? amsgrad : plain;
     }
-    void update(const OptimKernels& kernels, std::span<const OptimRow> rows) override { kernels.adam(rows, settings_); }
+    void update(const OptimKernels& kernels, const OptimRows& rows) override { kernels.adam(rows, settings_); }
     Convention convention() const override { return settings_.convention; }
 
 private:
@@ -86,7 +86,7 @@ protected:
         static const std::vector<std::string> plain{"square_avg"}, momentum{"square_avg", "momentum_buffer"};
         return settings_.momentum == 0 ? plain : momentum;
     }
-    void update(const OptimKernels& kernels, std::span<const OptimRow> rows) override {
+    void update(const OptimKernels& kernels, const OptimRows& rows) override {
         kernels.rmsprop(rows, settings_);
     }
     Convention convention() const override { return settings_.convention; }
