@@ -3,6 +3,7 @@
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/onednn.h"
 #include "ops/cpu/slices.h"
+#include "ops/cpu/winograd.h"
 
 namespace bitloom::ops::cpu {
 
@@ -58,6 +59,8 @@ void conv2d_inference(const Conv2dGeometry& g, const Tensor& x, const Tensor& we
     input(weight, who);
     require_storage(y, x.dtype(), who);
     if (y.numel() == 0) return;
+    if (x.dtype() == DType::f32 && takes_winograd(g))
+        return winograd_forward(g, input(x, who), weight, pb, optional_input(residual, who), epilogue, output(y, who));
     if (residual && residual->raw() != y.raw()) y.copy_from(*residual);
     const OutputRows py(y, who);
     for_each_part(g, [&](const Conv2dGeometry& part, std::int64_t first) {
@@ -77,6 +80,7 @@ void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tenso
         // Each value of dx is one sum in a fixed order, whatever the threads.
         if (few_channels(g)) return few_channels_backward_data(g, input(dy, who), pw, output(dx, who));
         if (takes_direct3x3_backward_data(g)) return direct3x3_backward_data(g, input(dy, who), pw, output(dx, who));
+        if (takes_winograd(g)) return winograd_backward_data(g, input(dy, who), weight, output(dx, who));
     }
     for_each_part(g, [&](const Conv2dGeometry& part, std::int64_t first) {
         onednn::convolution_backward_data(part, dy.dtype(), pdy.from(first), weight, pdx.from(first));
@@ -93,6 +97,13 @@ void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Ten
         dweight.fill(0);
         if (dbias) dbias->fill(0);
         return;
+    }
+    if (takes_winograd(g)) {
+        if (dbias) bias_backward(dy, *dbias);
+        return dispatch_storage(x, [&](auto storage) {
+            using T = decltype(storage);
+            winograd_backward_weights(g, input<T>(x, who), input<T>(dy, who), pdw);
+        });
     }
     const ThreadScope small = one_thread_if(operations(g) < filter_gradient_threshold);
     if (deterministic()) {

@@ -11,6 +11,7 @@
 #include "ops/cpu/few_channels.h"
 #include "ops/cpu/onednn.h"
 #include "ops/cpu/simd.h"
+#include "ops/cpu/winograd.h"
 #include "tests/ops/cpu_compare.h"
 
 namespace bitloom::ops::test {
@@ -143,6 +144,63 @@ TEST(CpuConvolution, SixteenChannelsEqualReference) {
                               ConvCase{{16, 16, 16, 16}, {16, 3, 3, 16}, conv_options(1, 0)},   // no padding
                               ConvCase{{16, 16, 16, 16}, {16, 3, 3, 16}, conv_options(2, 1)}})  // strided
         EXPECT_FALSE(cpu::takes_direct3x3_forward(c.geometry()) || cpu::takes_direct3x3_backward_data(c.geometry()));
+}
+
+TEST(CpuConvolution, WinogradEqualsReferenceOnIntegers) {
+    // Odd and even maps (tiles that reach beyond the map), every padding, blocks that end within a row of tiles, every
+    // number of registers that a row of filters fills.
+    const int threads = omp_get_max_threads();
+    for (const int count : {1, 3}) {
+        omp_set_num_threads(count);
+        for (const std::int64_t in : {16, 32, 48}) {
+            for (const std::int64_t out : {16, 32, 48, 64, 112}) {
+                for (const std::int64_t pad : {0, 1, 2}) {
+                    const std::int64_t width = 6 + pad + (in + out) / 16 % 4;
+                    ConvCase c{{9, 7, width, in}, {out, 3, 3, in}, conv_options(1, pad)};
+                    EXPECT_TRUE(cpu::takes_winograd(c.geometry()) || cpu::simd_lanes < 16);
+                    expect_convolution_equals_reference(c, cat(in, " to ", out, " channels, padding ", pad));
+                }
+            }
+        }
+        ConvCase uneven{{9, 5, 11, 16}, {32, 3, 3, 16}, conv_options(1, 0)};
+        uneven.options.padding = {0, 2, 1, 0};
+        expect_convolution_equals_reference(uneven, "uneven padding");
+        const ConvCase large{{40, 16, 16, 32}, {32, 3, 3, 32}, conv_options(1, 1)};
+        expect_convolution_equals_reference(large, "several parts of the batch");
+    }
+    omp_set_num_threads(threads);
+    const std::vector<ConvCase> others{{{64, 8, 8, 32}, {32, 3, 3, 32}, conv_options(2, 1)},
+                                       {{64, 8, 8, 32}, {32, 3, 3, 32}, conv_options(1, 3)},
+                                       {{64, 8, 8, 24}, {32, 3, 3, 24}, conv_options(1, 1)},
+                                       {{64, 8, 8, 32}, {32, 5, 5, 32}, conv_options(1, 1)},
+                                       {{1, 4, 4, 32}, {32, 3, 3, 32}, conv_options(1, 1)}};
+    for (const ConvCase& c : others) EXPECT_FALSE(cpu::takes_winograd(c.geometry())) << c.x << ' ' << c.weight;
+}
+
+TEST(CpuConvolution, WinogradRoundsLittleMoreThanPlainSums) {
+    // Against the double reference: relative L2 errors of all three passes on long sums.
+    const ConvCase c{{64, 16, 16, 32}, {32, 3, 3, 32}, conv_options(1, 1)};
+    const Conv2dGeometry g = c.geometry();
+    const Tensor x = reals(c.x, 1), w = reals(c.weight, 2), dy = reals(c.x, 3);
+    const auto relative_error = [](const Tensor& got, const Tensor& want) {
+        const auto a = got.values<double>(), b = want.values<double>();
+        double error = 0, norm = 0;
+        for (std::size_t i = 0; i < a.size(); ++i) error += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+        return std::sqrt(error / norm);
+    };
+    const auto wide = [](const Tensor& t) { return t.to(DType::f64); };
+    Tensor y = poisoned(c.x), dx = poisoned(c.x), dw = poisoned(c.weight);
+    Tensor y64 = Tensor::empty(c.x, DType::f64), dx64 = Tensor::empty(c.x, DType::f64),
+           dw64 = Tensor::empty(c.weight, DType::f64);
+    cpu::winograd_forward<float>(g, x.read<float>(), w, nullptr, nullptr, NormEpilogue::none, y.write<float>());
+    slow().conv2d_forward(g, wide(x), wide(w), nullptr, y64);
+    cpu::winograd_backward_data<float>(g, dy.read<float>(), w, dx.write<float>());
+    slow().conv2d_backward_data(g, wide(dy), wide(w), dx64);
+    cpu::winograd_backward_weights<float>(g, x.read<float>(), dy.read<float>(), dw.write<float>());
+    slow().conv2d_backward_weights(g, wide(x), wide(dy), dw64, nullptr);
+    EXPECT_LT(relative_error(y, y64), 6e-7);
+    EXPECT_LT(relative_error(dx, dx64), 6e-7);
+    EXPECT_LT(relative_error(dw, dw64), 2e-6);
 }
 
 TEST(CpuConvolution, RunsOnFastImplementations) {
