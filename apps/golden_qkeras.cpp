@@ -8,6 +8,8 @@ int main(int argc, char** argv) {
     add_qkeras_quantizers(families);
     add_qkeras_third_party(families);
     add_qkeras_svhn(families);
+    add_qkeras_pruning(families);
+    add_qkeras_training(families);
     return golden_main(argc, argv, "golden_qkeras",
                        "Evaluates golden files of QKeras quantization, pruning, search and cost models.", families);
 }

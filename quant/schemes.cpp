@@ -1,7 +1,13 @@
 #include "quant/schemes.h"
 
+#include "quant/pruning/scheme.h"
+
 namespace bitloom::quant {
 
-std::vector<SchemeEntry> built_in_schemes() { return {}; }
+std::vector<SchemeEntry> built_in_schemes() {
+    return {
+        pruning::scheme_entry(),
+    };
+}
 
 }  // namespace bitloom::quant

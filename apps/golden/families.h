@@ -9,5 +9,7 @@ namespace bitloom::golden {
 void add_qkeras_quantizers(Families& families);   ///< quantizers/*, stochastic/*
 void add_qkeras_third_party(Families& families);  ///< third_party/*, but for QTools and the forgiving factor
 void add_qkeras_svhn(Families& families);         ///< svhn/*
+void add_qkeras_pruning(Families& families);      ///< pruning/*
+void add_qkeras_training(Families& families);     ///< optim/adam/*, callbacks/*, metrics/kfold_roc
 
 }  // namespace bitloom::golden

@@ -65,12 +65,17 @@ EarlyStopping::EarlyStopping(EarlyStoppingOptions options)
 
 void EarlyStopping::on_load(Trainer& trainer) { require_validation(trainer, "early stopping", options_.metric); }
 
-void EarlyStopping::after_epoch(Trainer& trainer) {
-    if (best_.update(trainer.record().metric(options_.metric)))
+bool EarlyStopping::observe(double value) {
+    if (best_.update(value))
         wait_ = 0;
     else
         ++wait_;
-    if (wait_ > 0 && wait_ >= options_.patience)
+    return wait_ > 0 && wait_ >= options_.patience;
+}
+
+void EarlyStopping::after_epoch(Trainer& trainer) {
+    if (options_.counts && !options_.counts()) return;
+    if (observe(trainer.record().metric(options_.metric)))
         trainer.request_stop(cat(options_.metric, " has not improved for ", wait_, wait_ == 1 ? " epoch" : " epochs"));
 }
 
@@ -86,12 +91,14 @@ void EarlyStopping::load(const Checkpoint& checkpoint) {
 
 // ModelCheckpoint
 
-std::unique_ptr<ModelCheckpoint> ModelCheckpoint::best(std::string path, const std::string& metric) {
-    return std::unique_ptr<ModelCheckpoint>(new ModelCheckpoint(std::move(path), std::make_unique<BestValue>(metric)));
+std::unique_ptr<ModelCheckpoint> ModelCheckpoint::best(std::string path, const std::string& metric,
+                                                       std::function<bool()> counts) {
+    return std::unique_ptr<ModelCheckpoint>(
+        new ModelCheckpoint(std::move(path), std::make_unique<BestValue>(metric), std::move(counts)));
 }
 
 std::unique_ptr<ModelCheckpoint> ModelCheckpoint::last(std::string path) {
-    return std::unique_ptr<ModelCheckpoint>(new ModelCheckpoint(std::move(path), nullptr));
+    return std::unique_ptr<ModelCheckpoint>(new ModelCheckpoint(std::move(path), nullptr, {}));
 }
 
 void ModelCheckpoint::on_load(Trainer& trainer) {
@@ -100,6 +107,7 @@ void ModelCheckpoint::on_load(Trainer& trainer) {
 
 void ModelCheckpoint::after_epoch(Trainer& trainer) {
     const EpochRecord& record = trainer.record();
+    if (best_ && counts_ && !counts_()) return;
     if (best_ && !best_->update(record.metric(best_->metric))) return;
     Checkpoint checkpoint = trainer.model_checkpoint();
     checkpoint.integers["epoch"] = record.epoch;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,12 +44,16 @@ struct EarlyStoppingOptions {
     std::string metric = "val_loss";
     std::int64_t patience = 10;  ///< epochs in a row without improvement after which training stops
     double min_delta = 0;
+    /// Where set: epochs for which it is false are left out of account (a network that is not yet what it shall be).
+    std::function<bool()> counts{};
 };
 /// Ends the training; the weights stay those of the last epoch (ModelCheckpoint::best keeps the best ones in a file).
 class EarlyStopping final : public Callback {
 public:
     explicit EarlyStopping(EarlyStoppingOptions options);
     std::string name() const override { return "early_stopping"; }
+    /// The metric of one more epoch; true where training shall end.
+    bool observe(double value);
     void on_load(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
     void save(Checkpoint& checkpoint) const override;
@@ -63,8 +68,9 @@ private:
 /// Saves parameters and buffers at the end of epochs, for use (Trainer's own checkpoint is the one to resume from).
 class ModelCheckpoint final : public Callback {
 public:
-    /// Whenever the metric is strictly better than ever before.
-    static std::unique_ptr<ModelCheckpoint> best(std::string path, const std::string& metric = "val_loss");
+    /// Whenever the metric is strictly better than ever before, in epochs for which `counts` is true (none: in all).
+    static std::unique_ptr<ModelCheckpoint> best(std::string path, const std::string& metric = "val_loss",
+                                                 std::function<bool()> counts = {});
     /// Every epoch.
     static std::unique_ptr<ModelCheckpoint> last(std::string path);
     std::string name() const override { return best_ ? "best." + best_->metric : "last"; }
@@ -74,10 +80,11 @@ public:
     void load(const Checkpoint& checkpoint) override;
 
 private:
-    ModelCheckpoint(std::string path, std::unique_ptr<BestValue> best)
-        : path_(std::move(path)), best_(std::move(best)) {}
+    ModelCheckpoint(std::string path, std::unique_ptr<BestValue> best, std::function<bool()> counts)
+        : path_(std::move(path)), best_(std::move(best)), counts_(std::move(counts)) {}
     std::string path_;
     std::unique_ptr<BestValue> best_;
+    std::function<bool()> counts_;
 };
 
 /// history_dict.csv (svhn-qkeras.md, section 6): one row an epoch, written as it ends. Numbers are the shortest that
