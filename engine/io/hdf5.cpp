@@ -304,13 +304,14 @@ File& File::operator=(File&& other) noexcept {
 }
 
 File::~File() {
-    if (!handle_ || !handle_->file.valid()) return;
-    if (handle_->writing && std::uncaught_exceptions() == handle_->exceptions) {
+    if (!handle_) return;
+    if (handle_->writing && handle_->file.valid() && std::uncaught_exceptions() == handle_->exceptions) {
         try {
             close();
         } catch (const std::exception&) {  // close() is there for those who want to know
         }
     }
+    // A closed file still owns property lists.
     Lock lock;
     handle_.reset();
 }

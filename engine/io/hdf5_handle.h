@@ -16,16 +16,17 @@
 
 namespace bitloom::hdf5 {
 
-/// Held by every public call. HDF5's own printing is switched off each time: the switch is a thread's own where the
-/// library was built thread-safe.
+/// Held wherever HDF5 is called: releasing an identifier is a call too. The library's own lock does not do, even where
+/// it was built thread-safe: `probe` forks, and the child would wait for ever for a lock that another thread held just
+/// then. HDF5's own printing is switched off each time: the switch is a thread's own.
 class Lock {
-public:
+   public:
     Lock() : guard_(mutex()) {
         H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
         H5Eclear2(H5E_DEFAULT);
     }
 
-private:
+   private:
     static std::mutex& mutex() {
         static std::mutex instance;
         return instance;
@@ -38,7 +39,7 @@ std::string reason();
 
 /// An identifier, closed by its type's own function.
 class Id {
-public:
+   public:
     Id() = default;
     /// `who` and `what` make the error message where `id` is invalid: "FILE: dataset 'x': reason".
     Id(hid_t id, herr_t (*close)(hid_t), const std::string& who) : id_(id), close_(close) {
@@ -58,7 +59,7 @@ public:
     /// Gives up the identifier and reports whether closing it worked.
     bool close() { return close_(std::exchange(id_, -1)) >= 0; }
 
-private:
+   private:
     hid_t id_ = -1;
     herr_t (*close_)(hid_t) = nullptr;
 };
@@ -75,9 +76,11 @@ std::string label(const std::string& path, std::string_view object);
 /// that HDF5 converts by itself.
 Id type_of(DType dtype);
 
-/// Throws Error where the library would crash on a file or never come back from it. `access` as for H5Fopen; the caller
-/// holds the Lock.
-void probe(const std::string& path, hid_t access);
+/// Throws Error where the library would crash on a file or never come back from it, or where a string lies nowhere or
+/// claims to be longer than the file. `access` as for H5Fopen; the caller holds the Lock. `patience_seconds` end a
+/// check that stands still, as it may where another part of the program calls HDF5 without the Lock; the file is then
+/// taken as it is.
+void probe(const std::string& path, hid_t access, unsigned patience_seconds = 60);
 
 /// True where every link of the path is there and leads to an object.
 bool exists(hid_t file, std::string_view object);

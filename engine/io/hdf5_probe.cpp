@@ -2,6 +2,7 @@
 // many). So a child process goes through a file first, with all that reading it may ask of the library; only what the
 // child survives is read here.
 
+#include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -36,6 +37,26 @@ std::size_t elements(hid_t space, std::size_t element_bytes, hsize_t most_bytes)
     return count <= most_bytes / element_bytes ? static_cast<std::size_t>(count) : 0;
 }
 
+constexpr int exit_bad_string = 3;
+
+/// A variable-length string in the file says how long it is and where in a heap it lies. HDF5 believes the length:
+/// memory of that size is asked for before the heap is looked at, and filled with whatever follows. Nothing packs
+/// strings, so none is longer than the file. Ends the child where one is.
+void refuse_long_strings(char* const* strings, std::size_t count, hsize_t file_bytes) {
+    constexpr hsize_t rounding = 8192;  // of the allocator: pages and their header
+    for (std::size_t i = 0; i < count; ++i)
+        if (strings[i] && ::malloc_usable_size(strings[i]) > file_bytes + rounding) ::_exit(exit_bad_string);
+}
+
+/// Ends the child where the last call to HDF5 failed because of the heap or for want of memory.
+void refuse_bad_heap() {
+    const auto look = [](unsigned, const H5E_error2_t* error, void*) -> herr_t {
+        if (error->maj_num == H5E_HEAP || error->maj_num == H5E_RESOURCE) ::_exit(exit_bad_string);
+        return 0;
+    };
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, look, nullptr);
+}
+
 /// Takes some values through the conversions that readers ask for.
 void convert_some(hid_t type, const unsigned char* values, std::size_t count) {
     const std::size_t width = H5Tget_size(type), some = std::min<std::size_t>(count, 256);
@@ -49,26 +70,31 @@ void convert_some(hid_t type, const unsigned char* values, std::size_t count) {
 
 /// Reads all values, `read(type, buffer)`.
 template <class Read>
-void read_values(hid_t type, hid_t space, hsize_t most_bytes, Read&& read) {
+void read_values(hid_t type, hid_t space, hsize_t most_bytes, hsize_t file_bytes, Read&& read) {
     const H5T_class_t kind = H5Tget_class(type);
     const std::size_t width = H5Tget_size(type), count = elements(space, width, most_bytes);
     if (count == 0 || (kind != H5T_INTEGER && kind != H5T_FLOAT && kind != H5T_ENUM && kind != H5T_STRING)) return;
     auto* values = static_cast<unsigned char*>(std::calloc(count, width));
     if (!values) return;
+    const bool of_pointers = kind == H5T_STRING && H5Tis_variable_str(type) > 0;
     const bool done = read(type, values) >= 0;
-    if (kind == H5T_STRING && H5Tis_variable_str(type) > 0)
+    if (of_pointers) {
+        if (!done) refuse_bad_heap();
+        refuse_long_strings(reinterpret_cast<char**>(values), count, file_bytes);
         H5Dvlen_reclaim(type, space, H5P_DEFAULT, values);
-    else if (done && kind != H5T_STRING)
+    } else if (done && kind != H5T_STRING) {
         convert_some(type, values, count);
+    }
     std::free(values);
 }
 
-herr_t probe_attribute(hid_t object, const char* name, const H5A_info_t*, void* file_bytes) {
+herr_t probe_attribute(hid_t object, const char* name, const H5A_info_t*, void* data) {
+    const hsize_t file_bytes = *static_cast<hsize_t*>(data);
     const hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
     if (attribute < 0) return 0;
     const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
     if (type >= 0 && space >= 0)
-        read_values(type, space, *static_cast<hsize_t*>(file_bytes),
+        read_values(type, space, file_bytes, file_bytes,
                     [&](hid_t memory_type, void* values) { return H5Aread(attribute, memory_type, values); });
     H5Sclose(space);
     H5Tclose(type);
@@ -85,7 +111,7 @@ void probe_dataset(hid_t dataset, hsize_t file_bytes) {
         const hsize_t most = H5Pget_nfilters(creation) > 0 ? stored * most_expansion : stored;
         // Readers ask no more of a file whose data cannot be all there.
         if (!external && stored <= file_bytes)
-            read_values(type, space, most, [&](hid_t memory_type, void* values) {
+            read_values(type, space, most, file_bytes, [&](hid_t memory_type, void* values) {
                 return H5Dread(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
             });
     }
@@ -135,26 +161,28 @@ void probe_file(const std::string& path, hid_t access) {
 }
 
 /// A fifth of a second of processor time and a second for each 4 MB, some twenty times what small objects need; then
-/// SIGPROF ends the child.
-void limit_time(std::int64_t bytes) {
+/// SIGPROF ends the child. SIGALRM does where it only waits.
+void limit_time(std::int64_t bytes, unsigned patience_seconds) {
+    const auto seconds = bytes / (std::int64_t{4} << 20);
     itimerval limit{};
-    limit.it_value.tv_sec = bytes / (std::int64_t{4} << 20);
+    limit.it_value.tv_sec = seconds;
     limit.it_value.tv_usec = 200000;
     setitimer(ITIMER_PROF, &limit, nullptr);
+    ::alarm(patience_seconds + 4 * static_cast<unsigned>(seconds));
 }
 
 }  // namespace
 
-void probe(const std::string& path, hid_t access) {
+void probe(const std::string& path, hid_t access, unsigned patience_seconds) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) return;
     const pid_t child = ::fork();
     if (child < 0) return;  // a check that cannot be made stops nobody
     if (child == 0) {
-        for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF}) ::signal(number, SIG_DFL);
+        for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF, SIGALRM}) ::signal(number, SIG_DFL);
         const rlimit no_dump{0, 0};
         ::setrlimit(RLIMIT_CORE, &no_dump);
-        limit_time(status.st_size);
+        limit_time(status.st_size, patience_seconds);
         probe_file(path, access);
         ::_exit(0);
     }
@@ -162,8 +190,11 @@ void probe(const std::string& path, hid_t access) {
     pid_t ended = 0;
     while ((ended = ::waitpid(child, &result, 0)) < 0 && errno == EINTR) {
     }
+    if (ended == child && WIFSIGNALED(result) && WTERMSIG(result) == SIGALRM) return;
     if (ended == child && WIFSIGNALED(result) && WTERMSIG(result) == SIGPROF)
         fail(path, ": damaged HDF5 file: the HDF5 library does not come to an end with it");
+    if (ended == child && WIFEXITED(result) && WEXITSTATUS(result) == exit_bad_string)
+        fail(path, ": damaged HDF5 file: a string in it lies nowhere or claims to be longer than the file");
     require(ended != child || (WIFEXITED(result) && WEXITSTATUS(result) == 0), path,
             ": damaged HDF5 file: the HDF5 library crashes on it");
 }

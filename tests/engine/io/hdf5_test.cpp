@@ -4,14 +4,18 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 #include <limits>
+#include <memory>
 #include <random>
 #include <thread>
 
 #include "engine/io/atomic_file.h"
+#include "engine/io/hdf5_handle.h"
 #include "tests/engine/io/temporary_folder.h"
 
 namespace bitloom {
@@ -23,7 +27,7 @@ using ::testing::StartsWith;
 
 /// A file written through the plain C API, for what hdf5::File itself never writes.
 class RawFile {
-public:
+   public:
     explicit RawFile(const std::string& path) : id_(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)) {}
     ~RawFile() { H5Fclose(id_); }
     operator hid_t() const { return id_; }
@@ -51,7 +55,7 @@ public:
         H5Sclose(space);
     }
 
-private:
+   private:
     hid_t id_;
 };
 
@@ -394,8 +398,8 @@ TEST(Hdf5, AFileThatTheLibraryNeverComesBackFromIsOneError) {
         H5Tclose(variable);
     }
     std::string contents = read_file(path);
-    // Variable-length strings lie in a global heap: "GCOL", version, size (16 bytes in all), then objects of 16 bytes of
-    // header (number, uses, size in the last 8) and their bytes, padded to 8. The third one is the free space: of no
+    // Variable-length strings lie in a global heap: "GCOL", version, size (16 bytes in all), then objects of 16 bytes
+    // of header (number, uses, size in the last 8) and their bytes, padded to 8. The third one is the free space: of no
     // length, HDF5 1.10 looks for what follows it for ever.
     const std::size_t heap = contents.find("GCOL");
     ASSERT_NE(heap, std::string::npos);
@@ -405,6 +409,45 @@ TEST(Hdf5, AFileThatTheLibraryNeverComesBackFromIsOneError) {
     put(path, contents);
     const std::string message = message_of([&] { hdf5::File::open(path).read_strings("words"); });
     EXPECT_THAT(message, StartsWith(path + ": damaged HDF5 file"));
+}
+
+/// Where the reference to the first of a file's variable-length strings of 3 characters lies: length (4 bytes), address
+/// of the heap (8), number in the heap (4).
+std::size_t string_reference(const std::string& contents) {
+    const std::size_t heap = contents.find("GCOL");
+    std::string reference("\3\0\0\0", 4);
+    for (int shift = 0; shift < 64; shift += 8) reference += static_cast<char>(heap >> shift);
+    return contents.find(reference);
+}
+
+TEST(Hdf5, AStringLongerThanTheFileOrNowhereIsOneError) {
+    TemporaryFolder folder;
+    const std::string path = folder.file("a.h5");
+    const auto damage = [&](bool attribute, std::size_t byte, char value) {
+        {
+            RawFile raw(path);
+            const hid_t variable = H5Tcopy(H5T_C_S1);
+            H5Tset_size(variable, H5T_VARIABLE);
+            const char* words[] = {"one", "two"};
+            if (attribute)
+                raw.attribute("words", variable, {2}, words);
+            else
+                raw.dataset("words", variable, variable, {2}, words);
+            H5Tclose(variable);
+        }
+        std::string contents = read_file(path);
+        const std::size_t reference = string_reference(contents);
+        ASSERT_NE(reference, std::string::npos);
+        contents[reference + byte] = value;
+        put(path, contents);
+        EXPECT_EQ(message_of([&] { hdf5::File::open(path); }),
+                  path + ": damaged HDF5 file: a string in it lies nowhere or claims to be longer than the file")
+            << attribute << byte;
+    };
+    for (const bool attribute : {false, true}) {
+        damage(attribute, 3, '\3');   // 48 MB long
+        damage(attribute, 10, '\7');  // in a heap behind the end of the file
+    }
 }
 
 TEST(Hdf5, NamesOfObjectsStayOneLineInMessages) {
@@ -470,6 +513,49 @@ TEST(Hdf5, ManyThreads) {
         });
     }
     for (std::thread& thread : threads) thread.join();
+}
+
+// A closed file still has property lists to give back to HDF5. Were that done without the lock, a child forked by
+// another thread at that moment would find HDF5's own lock taken for ever.
+TEST(Hdf5, AClosedFileWaitsForTheLockToo) {
+    TemporaryFolder folder;
+    auto file = std::make_unique<hdf5::File>(hdf5::File::create(folder.file("a.h5")));
+    file->close();
+    std::future<void> destroyed;
+    {
+        hdf5::Lock lock;
+        destroyed = std::async(std::launch::async, [&] { file.reset(); });
+        EXPECT_EQ(destroyed.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+    }
+    destroyed.get();
+}
+
+// Another part of a program may call HDF5 by itself and hold its lock while a file is opened here.
+TEST(Hdf5, AHeldLibraryLockDelaysButNeverHangs) {
+    hbool_t safe = false;
+    H5is_library_threadsafe(&safe);
+    if (!safe) GTEST_SKIP() << "this HDF5 has no lock of its own";
+    TemporaryFolder folder;
+    const std::string path = folder.file("a.h5");
+    hdf5::File::create(path).close();
+    const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
+    std::promise<void> inside, release;
+    std::promise<void>* promises[] = {&inside, &release};
+    std::thread holder([&] {
+        const auto wait = [](hid_t, const char*, void* data) -> herr_t {
+            auto** const both = static_cast<std::promise<void>**>(data);
+            both[0]->set_value();
+            both[1]->get_future().wait();
+            return 1;  // the first property is enough
+        };
+        int first = 0;
+        H5Piterate(list, &first, wait, promises);
+    });
+    inside.get_future().wait();
+    EXPECT_NO_THROW(hdf5::probe(path, list, 1));
+    release.set_value();
+    holder.join();
+    H5Pclose(list);
 }
 
 TEST(Hdf5, ReadsThePublishedModels) {
