@@ -6,21 +6,45 @@
 
 #include <string_view>
 
+#include "engine/random.h"
 #include "engine/tensor.h"
+#include "quant/element.h"
+#include "quant/scale.h"
 
 namespace bitloom::quant {
 
 struct QuantKernels {
     /// y = x * mask, element by element; mask of x's shape and dtype. y may be x.
     void (*apply_mask)(const Tensor& x, const Tensor& mask, Tensor& y);
+
+    /// Uniform in [0, 1), 24 bits: element i is that of the stream (engine/random.h).
+    void (*uniform)(PhiloxStream, Tensor& y);
+
+    /// y = quantize_element(rule, x), times the mask (optional, x's shape) in the same pass. `draws` (x's shape, uniform in
+    /// [0, 1)) only where the rule rounds by chance.
+    void (*quantize)(const ElementRule&, const Tensor& x, const Tensor* mask, const Tensor* draws, Tensor& y);
+    /// dx = dy quantize_element_gradient(rule, x), times the mask.
+    void (*quantize_backward)(const ElementRule&, const Tensor& x, const Tensor* mask, const Tensor* draws, const Tensor& dy,
+                              Tensor& dx);
+
+    /// Quantizers that find their scale. x, y, draws, second (optional: stochastic rules) and gradient (optional, linear
+    /// codes: 1 where the clip passes a gradient, else 0) are [cells, inner]: a run of `inner` elements has one scale.
+    /// `groups` (i32 [cells], optional) joins cells for least squares; `given` (optional, [cells]) holds scales of
+    /// ScaleSource::given. `scale` [cells] receives the scales.
+    void (*quantize_scaled)(const ScaleRule&, const Tensor& x, const Tensor* groups, const Tensor* given,
+                            const Tensor* draws, const Tensor* second, Tensor& y, Tensor& scale, Tensor* gradient);
 };
 
 /// Calls f(name, member pointer) for every kernel of the table, for comparisons and lists of what a backend lacks.
 template <class F>
 void for_each_kernel(F&& f) {
     f("apply_mask", &QuantKernels::apply_mask);
+    f("uniform", &QuantKernels::uniform);
+    f("quantize", &QuantKernels::quantize);
+    f("quantize_backward", &QuantKernels::quantize_backward);
+    f("quantize_scaled", &QuantKernels::quantize_scaled);
 }
-inline constexpr int quant_kernel_count = 1;
+inline constexpr int quant_kernel_count = 5;
 static_assert(sizeof(QuantKernels) == quant_kernel_count * sizeof(void*), "list a new kernel in for_each_kernel too");
 
 /// The table of a device. Throws Error for a backend that is not installed.

@@ -8,4 +8,14 @@ namespace bitloom::quant::cpu {
 // mask.cpp
 void apply_mask(const Tensor& x, const Tensor& mask, Tensor& y);
 
+// element.cpp
+void uniform(PhiloxStream, Tensor& y);
+void quantize(const ElementRule&, const Tensor& x, const Tensor* mask, const Tensor* draws, Tensor& y);
+void quantize_backward(const ElementRule&, const Tensor& x, const Tensor* mask, const Tensor* draws, const Tensor& dy,
+                       Tensor& dx);
+
+// scale.cpp
+void quantize_scaled(const ScaleRule&, const Tensor& x, const Tensor* groups, const Tensor* given, const Tensor* draws,
+                     const Tensor* second, Tensor& y, Tensor& scale, Tensor* gradient);
+
 }  // namespace bitloom::quant::cpu

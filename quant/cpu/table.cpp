@@ -5,6 +5,10 @@ namespace bitloom::quant {
 const QuantKernels& cpu_quant_kernels() {
     static const QuantKernels table{
         .apply_mask = cpu::apply_mask,
+        .uniform = cpu::uniform,
+        .quantize = cpu::quantize,
+        .quantize_backward = cpu::quantize_backward,
+        .quantize_scaled = cpu::quantize_scaled,
     };
     return table;
 }

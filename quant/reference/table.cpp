@@ -5,6 +5,10 @@ namespace bitloom::quant {
 const QuantKernels& reference_quant_kernels() {
     static const QuantKernels table{
         .apply_mask = reference::apply_mask,
+        .uniform = reference::uniform,
+        .quantize = reference::quantize,
+        .quantize_backward = reference::quantize_backward,
+        .quantize_scaled = reference::quantize_scaled,
     };
     return table;
 }
