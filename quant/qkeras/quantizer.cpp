@@ -83,7 +83,6 @@ void check(const Quantizer& q) {
         case QuantizerKind::quantized_tanh:
         case QuantizerKind::quantized_sigmoid:
         case QuantizerKind::quantized_ulaw:
-        case QuantizerKind::quantized_relu:
             if (q.bits > 24) refuse(q, cat("bits must be 1 to 24, got ", q.bits));
             break;
         case QuantizerKind::quantized_po2:
