@@ -1,0 +1,106 @@
+#pragma once
+// The kernel table of bit planes (bsq.md, 5): one a device, in the manner of ops/kernels.h. Callers check shapes and allocate
+// outputs; every output is written whole. Planes are [n, 2, ...]: bit by bit, the most significant first, the positive
+// plane before the negative one, so that a group of the regulariser is one run of memory and a stripped precision a run of
+// the leading axis. No kernel makes a tensor of bits besides the planes themselves.
+
+#include <span>
+#include <string_view>
+
+#include "engine/tensor.h"
+
+namespace bitloom::bsq {
+
+/// What stands between a sum of planes (or a normalised weight) t and its weight scale Q(t),
+/// Q(t) = round(clamp(t, -1, 1) (2^n - 1)) / (2^n - 1), half to even.
+struct QuantizationRule {
+    int bits = 8;       ///< n; 0: all weights are 0
+    bool zero = false;  ///< all weights are 0 whatever the planes say
+    bool clamp = true;  ///< of t to [-1, 1]
+};
+
+/// The groups of one tensor in the regulariser coefficient sum_b sqrt(1e-8 + S_b), S_b = sum of p_b^2 + n_b^2.
+struct GroupNorms {
+    const Tensor* sums = nullptr;  ///< S, f64 [n]
+    double coefficient = 0;        ///< numel n / (all parameters), or 1 without reweighing
+};
+
+enum class ActivationKind {
+    identity,  // the quantizer alone
+    relu,
+    relu6,  // min(max(x, 0), 6); gradient 1 on the open (0, 6)
+    pact    // min(max(x, 0), alpha); gradient 1 on the closed [0, alpha], that of alpha sums dy where x >= alpha
+};
+struct ActivationRule {
+    ActivationKind kind = ActivationKind::relu;
+    int bits = 0;  ///< of the dynamic quantizer behind it; 0: none
+};
+
+struct BsqKernels {
+    /// t = sum_b 2^(n-1-b) / (2^n - 1) (p_b - n_b), factors in float32, MSB first; weights = scale Q(t). `sums`
+    /// (optional, f64 [n]): S_b of the same pass.
+    void (*planes_to_weights)(const QuantizationRule&, const Tensor& planes, const Tensor& scale, Tensor& weights,
+                              Tensor* sums);
+    /// Straight through rounding, clamp and zero flag: dp_b = 2^(n-1-b) / (2^n - 1) scale dweights, dn_b = -dp_b, dscale =
+    /// sum of dweights Q(t). Where `norms` is given, its gradient times the one element of `dnorm` is added in the same pass.
+    void (*planes_backward)(const QuantizationRule&, const Tensor& planes, const Tensor& scale, const Tensor& dweights,
+                            const GroupNorms* norms, const Tensor* dnorm, Tensor& dplanes, Tensor& dscale);
+    /// S_b alone, where no weights are wanted.
+    void (*plane_norms)(const Tensor& planes, Tensor& sums);
+    /// value = factor * sum over rows of coefficient sum_b sqrt(1e-8 + S_b); one element.
+    void (*group_lasso)(std::span<const GroupNorms> rows, double factor, Tensor& value);
+
+    /// weights = scale Q(x), and its straight-through backward: dx = scale dweights, dscale = sum of dweights Q(x).
+    void (*fixed_to_weights)(const QuantizationRule&, const Tensor& x, const Tensor& scale, Tensor& weights);
+    void (*fixed_backward)(const QuantizationRule&, const Tensor& x, const Tensor& scale, const Tensor& dweights,
+                           Tensor& dx, Tensor& dscale);
+
+    /// The activation, then S round(y (2^b - 1) / S) / (2^b - 1) with S = max |y| over the whole tensor: multiplied, divided,
+    /// rounded half to even, divided, multiplied.
+    void (*activation_forward)(const ActivationRule&, const Tensor& x, const Tensor* alpha, Tensor& y);
+    /// Identity through the quantizer. dalpha (pact) is optional.
+    void (*activation_backward)(const ActivationRule&, const Tensor& x, const Tensor* alpha, const Tensor& dy, Tensor& dx,
+                                Tensor* dalpha);
+};
+
+/// Calls f(name, member pointer) for every kernel of the table.
+template <class F>
+void for_each_kernel(F&& f) {
+    f("planes_to_weights", &BsqKernels::planes_to_weights);
+    f("planes_backward", &BsqKernels::planes_backward);
+    f("plane_norms", &BsqKernels::plane_norms);
+    f("group_lasso", &BsqKernels::group_lasso);
+    f("fixed_to_weights", &BsqKernels::fixed_to_weights);
+    f("fixed_backward", &BsqKernels::fixed_backward);
+    f("activation_forward", &BsqKernels::activation_forward);
+    f("activation_backward", &BsqKernels::activation_backward);
+}
+inline constexpr int bsq_kernel_count = 8;
+static_assert(sizeof(BsqKernels) == bsq_kernel_count * sizeof(void*), "list a new kernel in for_each_kernel too");
+
+/// The table of a device. Throws Error for a backend that is not installed.
+const BsqKernels& bsq_kernels(Device device);
+void register_bsq_kernels(DeviceKind kind, const BsqKernels& table);
+
+/// `kernel(x.device(), "name", &BsqKernels::name)`: the pointer, or an Error saying which kernel the device lacks.
+template <class K>
+K kernel(Device device, std::string_view name, K BsqKernels::*member) {
+    K found = bsq_kernels(device).*member;
+    require(found != nullptr, "bsq ", name, ": device ", device, " has no such kernel");
+    return found;
+}
+
+/// The weight of bit b among n in t, as float32.
+inline float plane_factor(int bit, int bits) {
+    return static_cast<float>(static_cast<double>(std::int64_t{1} << (bits - 1 - bit)) /
+                              static_cast<double>((std::int64_t{1} << bits) - 1));
+}
+/// The largest code, 2^n - 1.
+inline float top_code(int bits) { return static_cast<float>((std::int64_t{1} << bits) - 1); }
+/// Precisions that codes in float32 and the rounding of the kernels allow.
+inline constexpr int max_bits = 16;
+
+const BsqKernels& reference_bsq_kernels();  // plain loops, f32 and f64
+const BsqKernels& cpu_bsq_kernels();        // f32, vectors, OpenMP
+
+}  // namespace bitloom::bsq
