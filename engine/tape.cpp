@@ -1,5 +1,7 @@
 #include "engine/tape.h"
 
+#include <atomic>
+
 #include "engine/kernels.h"
 #include "engine/parameter.h"
 
@@ -112,12 +114,17 @@ const Tensor& Tape::grad(const Var& input) const {
     return slots_[input.slot()].grad;
 }
 
+std::uint64_t Tape::next_generation() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
 void Tape::reset() {
     for (Node& node : nodes_) destroy(node);
     nodes_.clear();
     slots_.clear();
     arena_.rewind();
-    ++generation_;
+    generation_ = next_generation();
 }
 
 }  // namespace bitloom

@@ -65,7 +65,7 @@ class Tape {
         training,  ///< record
         inference  ///< record nothing; intermediate tensors die with their Vars
     };
-    explicit Tape(Mode mode = Mode::training) : mode_(mode) {}
+    explicit Tape(Mode mode = Mode::training) : mode_(mode), generation_(next_generation()) {}
     Tape(const Tape&) = delete;
     Tape& operator=(const Tape&) = delete;
     ~Tape() { reset(); }
@@ -152,7 +152,9 @@ class Tape {
     Arena arena_;
     std::vector<Node> nodes_;
     std::vector<Slot> slots_;
-    std::uint64_t generation_ = 1;  // of leaf(): raised by reset()
+    /// Unique over the program's life: a tape may come to lie where another one lay.
+    static std::uint64_t next_generation();
+    std::uint64_t generation_;  // of leaf(): another one after reset()
 };
 
 }  // namespace bitloom

@@ -18,11 +18,6 @@ using namespace layers;
 
 namespace {
 
-Tensor permuted(const Tensor& value, std::initializer_list<int> axes) {
-    Tape tape(Tape::Mode::inference);
-    return ops::transpose(tape.constant(value), std::span<const int>(axes.begin(), axes.size())).value();
-}
-
 bool is_code_of_kernel(const hdf5::File& file, const std::string& name) {
     return name.ends_with("/code") && file.has(name.substr(0, name.size() - 4) + "kernel");
 }
@@ -42,8 +37,13 @@ class PlainImport {
         result_.format = keras ? WeightFormat::keras : WeightFormat::pytorch;
     }
 
-    void run(Module& network) {
+    void run(Module& network, const ModuleImport& first) {
         for (Module* module : network.modules()) {
+            if (first) {
+                const std::vector<std::string> used = first(*module, file_);
+                for (const std::string& name : used) unused_.erase(name);
+                if (!used.empty()) continue;
+            }
             if (auto* dense = dynamic_cast<Dense*>(module))
                 fill(*dense);
             else if (auto* transposed = dynamic_cast<ConvTranspose2d*>(module))
@@ -126,9 +126,9 @@ class PlainImport {
         const std::int64_t out = layer.config().out, in = layer.config().in;
         Tensor weight = read_weight(layer, "kernel", keras() ? Shape{in, out} : Shape{out, in});
         if (keras())
-            weight = permuted(weight, {1, 0});
+            weight = ops::transposed(weight, {1, 0});
         else if (const Shape& map = layer.config().flattened_from; map.rank() == 3)
-            weight = permuted(weight.reshape({out, map[2], map[0], map[1]}), {0, 2, 3, 1});
+            weight = ops::transposed(weight.reshape({out, map[2], map[0], map[1]}), {0, 2, 3, 1});
         put(layer.weight.value, weight, layer.weight.path);
         fill_bias(layer, layer.bias);
     }
@@ -138,11 +138,11 @@ class PlainImport {
         const std::int64_t h = c.kernel.h, w = c.kernel.w, depth = c.in / c.groups;
         Tensor weight;
         if (!keras()) {
-            weight = permuted(read_weight(layer, "", {c.out, depth, h, w}), {0, 2, 3, 1});
+            weight = ops::transposed(read_weight(layer, "", {c.out, depth, h, w}), {0, 2, 3, 1});
         } else if (layer.layer_type() == LayerType::depthwise_conv2d) {
-            weight = permuted(read_weight(layer, "depthwise_kernel", {h, w, c.in, c.out / c.in}), {2, 3, 0, 1});
+            weight = ops::transposed(read_weight(layer, "depthwise_kernel", {h, w, c.in, c.out / c.in}), {2, 3, 0, 1});
         } else {
-            weight = permuted(read_weight(layer, "kernel", {h, w, depth, c.out}), {3, 0, 1, 2});
+            weight = ops::transposed(read_weight(layer, "kernel", {h, w, depth, c.out}), {3, 0, 1, 2});
         }
         put(layer.weight.value, weight, layer.weight.path);
         fill_bias(layer, layer.bias);
@@ -151,8 +151,8 @@ class PlainImport {
     void fill(ConvTranspose2d& layer) {
         const ConvTranspose2dConfig& c = layer.config();
         const std::int64_t h = c.kernel.h, w = c.kernel.w, depth = c.out / c.groups;
-        const Tensor weight = keras() ? permuted(read_weight(layer, "kernel", {h, w, depth, c.in}), {3, 0, 1, 2})
-                                      : permuted(read_weight(layer, "", {c.in, depth, h, w}), {0, 2, 3, 1});
+        const Tensor weight = keras() ? ops::transposed(read_weight(layer, "kernel", {h, w, depth, c.in}), {3, 0, 1, 2})
+                                      : ops::transposed(read_weight(layer, "", {c.in, depth, h, w}), {0, 2, 3, 1});
         put(layer.weight.value, weight, layer.weight.path);
         fill_bias(layer, layer.bias);
     }
@@ -190,15 +190,6 @@ std::vector<float> root_numbers(const hdf5::File& file, const char* name) {
     return {values.begin(), values.end()};
 }
 
-WeightFile load_plain(Module& network, const hdf5::File& file) {
-    WeightFile result;
-    PlainImport(file, result).run(network);
-    result.mean_rgb = root_numbers(file, "mean_rgb");
-    result.std_rgb = root_numbers(file, "std_rgb");
-    require(result.mean_rgb.size() == result.std_rgb.size(), file.path(), ": mean_rgb and std_rgb differ in length");
-    return result;
-}
-
 WeightFile load_from_checkpoint(Module& network, const Checkpoint& checkpoint, const std::string& path) {
     try {
         restore(network, checkpoint);
@@ -230,9 +221,18 @@ ModelOptions with_resnet_traits(ModelOptions options, const hdf5::File& file) {
 
 }  // namespace
 
+WeightFile load_plain_weights(Module& network, const hdf5::File& file, const ModuleImport& first) {
+    WeightFile result;
+    PlainImport(file, result).run(network, first);
+    result.mean_rgb = root_numbers(file, "mean_rgb");
+    result.std_rgb = root_numbers(file, "std_rgb");
+    require(result.mean_rgb.size() == result.std_rgb.size(), file.path(), ": mean_rgb and std_rgb differ in length");
+    return result;
+}
+
 WeightFile load_weights(Module& network, const std::string& path) {
     if (is_checkpoint(path)) return load_from_checkpoint(network, load_checkpoint(path), path);
-    return load_plain(network, hdf5::File::open(path));
+    return load_plain_weights(network, hdf5::File::open(path));
 }
 
 LoadedModel load_model(const ModelOptions& options, const std::string& path) {
@@ -252,7 +252,7 @@ LoadedModel load_model(const ModelOptions& options, const std::string& path) {
     const hdf5::File file = hdf5::File::open(path);
     loaded.options = resolve(options.name.starts_with("resnet") ? with_resnet_traits(options, file) : options);
     loaded.network = make_model(loaded.options);
-    loaded.file = load_plain(*loaded.network, file);
+    loaded.file = load_plain_weights(*loaded.network, file);
     return loaded;
 }
 

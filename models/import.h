@@ -9,10 +9,12 @@
 // Keras layout (gpfq-lumping.md, 9): a group a layer with kernel (HWIO, [in, out]), bias, gamma, beta, moving_mean,
 // moving_variance.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/io/hdf5.h"
 #include "engine/module.h"
 #include "models/options.h"
 
@@ -32,6 +34,12 @@ struct WeightFile {
 /// known to be none, every parameter must be filled with finite values of its shape: otherwise an Error in one line
 /// names the file and the first dataset that does not fit.
 WeightFile load_weights(Module& network, const std::string& path);
+
+/// Fills one module from a plain file in place of the layouts above, for schemes with layouts of their own: returns the names
+/// of the datasets that it used, or none where the module is to be filled as usual.
+using ModuleImport = std::function<std::vector<std::string>(Module& module, const hdf5::File& file)>;
+/// load_weights for a plain file, asking `first` about every module.
+WeightFile load_plain_weights(Module& network, const hdf5::File& file, const ModuleImport& first = nullptr);
 
 /// A network rebuilt from a file.
 struct LoadedModel {

@@ -191,4 +191,9 @@ Var transpose(const Var& x, std::span<const int> permutation) {
     });
 }
 
+Tensor transposed(const Tensor& x, std::initializer_list<int> permutation) {
+    Tape tape(Tape::Mode::inference);
+    return transpose(tape.constant(x), std::span<const int>(permutation.begin(), permutation.size())).value();
+}
+
 }  // namespace bitloom::ops

@@ -25,5 +25,7 @@ Var reshape(const Var& x, std::span<const std::int64_t> extents);
 Var flatten(const Var& x);
 /// Output axis i is input axis permutation[i].
 Var transpose(const Var& x, std::span<const int> permutation);
+/// The same of a tensor, off the tape.
+Tensor transposed(const Tensor& x, std::initializer_list<int> permutation);
 
 }  // namespace bitloom::ops

@@ -12,4 +12,10 @@ void add_qkeras_svhn(Families& families);         ///< svhn/*
 void add_qkeras_pruning(Families& families);      ///< pruning/*
 void add_qkeras_training(Families& families);     ///< optim/adam/*, callbacks/*, metrics/kfold_roc
 
+// bsq.h5 (bsq.md, section 12)
+void add_bsq_tensors(Families& families);   ///< convert, requant, prune, activation
+void add_bsq_layers(Families& families);    ///< forward_backward, finetune_forward, regularizer, real_layers
+void add_bsq_network(Families& families);   ///< network
+void add_bsq_training(Families& families);  ///< train_step
+
 }  // namespace bitloom::golden

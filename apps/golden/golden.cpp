@@ -185,12 +185,13 @@ class Walk {
         : file_(file), families_(families), only_(only), report_(report), datasets_(file.datasets()) {}
 
     void group(const std::string& path) {
-        if (const Families::Entry* entry = path.empty() ? nullptr : families_.find(path)) {
+        const Families::Entry* entry = path.empty() ? nullptr : families_.find(path);
+        if (entry && !entry->shared) {
             if (entry->evaluator && wanted(path)) evaluate(path, entry->evaluator);
             return;
         }
         const std::vector<std::string> below = file_.groups(path);
-        const bool unknown = has_datasets(path) || (below.empty() && !path.empty());
+        const bool unknown = !entry && (has_datasets(path) || (below.empty() && !path.empty()));
         if (unknown && wanted(path)) report_.failed(path.empty() ? "/" : path, "a group that this program does not know");
         for (const std::string& name : below) group(path.empty() ? name : path + "/" + name);
     }

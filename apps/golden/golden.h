@@ -68,9 +68,13 @@ class Families {
     /// Groups that hold what other cases read (weights, inputs): no case of their own.
     void add_data(std::string pattern) { entries_.push_back({std::move(pattern), nullptr}); }
 
+    /// Groups whose own datasets are what the cases below them share.
+    void add_shared(std::string pattern) { entries_.push_back({std::move(pattern), nullptr, true}); }
+
     struct Entry {
         std::string pattern;
         Evaluator evaluator;  ///< null for data
+        bool shared = false;  ///< data is only what stands in the group itself
     };
     const Entry* find(std::string_view path) const;
 

@@ -46,9 +46,8 @@ BitTensor all_zero_tensor(const Shape& shape, int bits, float scale, bool flagge
 }
 
 /// round(t (2^n - 1)) as floats.
-std::vector<float> float_codes(const BitTensor& tensor) {
-    const Tensor t = normalized(tensor);
-    const float top = top_code(tensor.bits());
+std::vector<float> float_codes(const Tensor& t, int bits) {
+    const float top = top_code(bits);
     std::vector<float> result(static_cast<std::size_t>(t.numel()));
     const float* values = t.read<float>();
     for (std::size_t i = 0; i < result.size(); ++i) result[i] = std::nearbyint(values[i] * top);
@@ -138,14 +137,18 @@ Tensor to_values(const BitTensor& tensor) {
 }
 
 std::vector<std::int64_t> codes(const BitTensor& tensor) {
-    const std::vector<float> rounded = float_codes(tensor);
+    const std::vector<float> rounded = float_codes(normalized(tensor), tensor.bits());
     return {rounded.begin(), rounded.end()};
 }
 
 BitTensor requantize(const BitTensor& tensor, int max_bits, bool grow) {
-    std::vector<float> rounded = float_codes(tensor);
-    int bits = tensor.bits();
-    float scale = tensor.scale;
+    BitTensor result = requantize(normalized(tensor), tensor.scale, tensor.bits(), max_bits, grow);
+    result.zero = tensor.zero;
+    return result;
+}
+
+BitTensor requantize(const Tensor& normalized, float scale, int bits, int max_bits, bool grow) {
+    std::vector<float> rounded = float_codes(normalized, bits);
     const float top = top_code(bits);
     const bool overflow = std::any_of(rounded.begin(), rounded.end(), [=](float c) { return std::abs(c) > top; });
     if (overflow && grow && bits < max_bits) {
@@ -155,7 +158,7 @@ BitTensor requantize(const BitTensor& tensor, int max_bits, bool grow) {
     // Planes are at most 2, so that one more bit holds every code; planes read from a file may be larger.
     const float limit = top_code(bits);
     for (float& code : rounded) code = std::clamp(code, -limit, limit);
-    return {planes_of(rounded, tensor.shape(), bits), scale, tensor.zero};
+    return {planes_of(rounded, normalized.shape(), bits), scale, false};
 }
 
 BitTensor strip(const BitTensor& tensor, double threshold) {

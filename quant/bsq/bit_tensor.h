@@ -38,6 +38,8 @@ std::vector<std::int64_t> codes(const BitTensor& tensor);
 /// Writes the planes as exact bits of round(t (2^n - 1)) (5.5 a). Where a code exceeds 2^n - 1, precision grows by one bit
 /// while it is below `max_bits` and `grow` allows it (the value stands); otherwise codes are clipped.
 BitTensor requantize(const BitTensor& tensor, int max_bits, bool grow = true);
+/// The same from t, scale and n.
+BitTensor requantize(const Tensor& normalized, float scale, int bits, int max_bits, bool grow = true);
 /// Drops most and least significant planes of which at most `threshold` percent differ from zero (5.5 b): exactly zero ones
 /// at threshold 0, which leaves the value as it is. One plane always stays. Above 0 a dropped most significant plane is
 /// added to all below it (at most 1), and of several such only the last counts, as in the published program; least

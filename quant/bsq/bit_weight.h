@@ -35,6 +35,7 @@ class BitWeight final : public WeightTransform, public std::enable_shared_from_t
     /// Whether a precision was ever set or came with planes.
     bool has_precision() const { return has_precision_; }
     std::int64_t count() const { return parameter_.value.numel(); }
+    const Shape& shape() const { return parameter_.value.shape(); }
     Parameter& parameter() { return parameter_; }
     Parameter& planes() { return planes_; }
     Parameter& scale() { return scale_; }

@@ -150,6 +150,16 @@ TEST(Parameter, TransformsChainOnTheTapeAndTrainTheirOwnLeaves) {
     EXPECT_EQ(doubling->gain.grad.item(), 3 * 2 + 6);
 }
 
+TEST(Parameter, ATapeWhereAnotherOneLayKnowsNothingOfItsLeaves) {
+    Parameter p(number(3));
+    for (int pass = 0; pass < 3; ++pass) {
+        Tape tape;  // at one address every time
+        const Var x = tape.input(number(5), pass == 1);
+        tape.backward(multiply(x, tape.leaf(p)));
+        EXPECT_EQ(p.grad.item(), 5);
+    }
+}
+
 TEST(Parameter, EffectiveValueIsCachedUnderVersionsInInference) {
     Parameter p(number(3));
     auto doubling = std::make_shared<Doubling>();
