@@ -19,6 +19,7 @@
 #include "models/inference_plan.h"
 #include "models/registry.h"
 #include "ops/precision.h"
+#include "quant/checkpoints.h"
 
 namespace bitloom {
 namespace {
@@ -148,8 +149,8 @@ std::string lines(const FoldingReport& folding) {
 
 Json number_or_null(double value) { return value == value ? Json(value) : Json(); }
 
-std::string json_of(const ClassificationMetrics& metrics, const EvaluateFlags& values, const LoadedModel& loaded,
-                    const std::string& dataset) {
+std::string json_of(const ClassificationMetrics& metrics, const EvaluateFlags& values,
+                    const quant::CompressedModel& loaded, const std::string& dataset) {
     Json json{{"model", Json::parse(describe(loaded.options))},
               {"weights", values.weights},
               {"dataset", dataset},
@@ -158,6 +159,7 @@ std::string json_of(const ClassificationMetrics& metrics, const EvaluateFlags& v
               {"correct", metrics.correct()},
               {"top1", 100 * metrics.accuracy()},
               {"cross_entropy", metrics.cross_entropy()}};
+    if (!loaded.schemes.empty()) json["compression"] = Json::parse(loaded.schemes.report(*loaded.network));
     const int k = static_cast<int>(values.top_k);
     if (k > 0) {
         json["top_k"] = {{"k", k}, {"correct", metrics.correct(k)}, {"percent", 100 * metrics.top_k(k)}};
@@ -210,7 +212,7 @@ int run(int argc, char** argv) {
     ModelOptions options;
     options.name = values.model;
     options.variant = values.variant;
-    const LoadedModel loaded = load_model(options, values.weights);
+    const quant::CompressedModel loaded = quant::load_compressed(options, values.weights);
     const std::string normalize =
         values.normalize.empty() ? recorded_normalization(loaded.file.config) : values.normalize;
     DatasetOptions source = dataset_options(data_flags);

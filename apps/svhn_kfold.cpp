@@ -10,6 +10,7 @@
 #include "apps/common/common_flags.h"
 #include "apps/common/fold_run.h"
 #include "apps/common/history.h"
+#include "apps/common/kfold_plan.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/side_by_side.h"
 #include "engine/error.h"
@@ -19,6 +20,7 @@
 #include "engine/train/signals.h"
 #include "models/registry.h"
 #include "ops/precision.h"
+#include "quant/pruning/pruner.h"
 
 namespace bitloom {
 namespace {
@@ -34,6 +36,10 @@ struct KfoldFlags {
     std::int64_t folds = 10, start = 0, epochs = 100, batch_size = 512, buffer_size = 1024, classes = 10;
     double learning_rate = 3e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-7;
     std::string augment, moving_variance = "fused", precision = "fp32";
+    std::vector<std::int64_t> widths{16, 14, 12, 10, 8, 6, 4, 3, 2, 1};
+    std::int64_t prune_begin = 1000, prune_end = 8000, prune_frequency = 100;
+    std::string prune_config;
+    bool reference_any_sparsity = false, reference_second_1bit = false;
     bool reference_last_epoch = false, file_order = false, deterministic = false;
     std::int64_t jobs = 0, checkpoint_every_steps = 0;
 };
@@ -61,11 +67,27 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("bn-moving-var", values.moving_variance,
               "which batch variance enters the moving one on feature maps: unbiased (fused) or biased",
               {.choices = {"fused", "biased"}});
-    flags.add("loadModel", values.load_model, "start from the weights of --lmodel");
-    flags.add("lmodel", values.load_model_from,
-              "checkpoint, or folder with model_best.h5, as it stands or below out-dir");
-    flags.add("quantize", values.quantize, "quantization-aware training over bit widths (not in this version)");
-    flags.add("prune", values.prune, "magnitude pruning (not in this version)");
+    flags.add("loadModel", values.load_model,
+              "train the network of --lmodel, quantized as it is there, from its weights, on each fold");
+    flags.add(
+        "lmodel", values.load_model_from,
+        "checkpoint, or folder with model_best.h5, as it stands or below out-dir; with --prune the folders of its "
+        "folds, LMODEL_0 and so on");
+    flags.group("Compression");
+    flags.add("quantize", values.quantize,
+              "quantization-aware training at each width in turn, from the weights of the next wider one; the widest "
+              "from full_N of the same out-dir");
+    flags.add("widths", values.widths, "of --quantize: bits of kernels, biases and activations; 2 ternary, 1 binary",
+              {.min = 1, .max = 32});
+    flags.add("prune", values.prune,
+              "magnitude pruning to 50 %, from full_N, or with --quantize from quant_Bbit_N of the same out-dir");
+    flags.add("prune-begin", values.prune_begin, "step of the first mask", {.min = 0});
+    flags.add("prune-end", values.prune_end,
+              "step of the last mask; a run that is too short for it has its schedule compressed, and says so",
+              {.min = 0});
+    flags.add("prune-frequency", values.prune_frequency, "steps from mask to mask", {.min = 1});
+    flags.add("prune-config", values.prune_config,
+              "JSON file with other keys of the pruning scheme (train --help); the three flags above win where given");
     flags.group("Training");
     flags.add("epochs", values.epochs, "at most", {.min = 1});
     flags.add("batchsize", values.batch_size, "images a step", {.min = 1});
@@ -78,7 +100,11 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("augment", values.augment, "augmentations, such as rotate8,shift0.1 (published: none)");
     flags.add("precision", values.precision, precision_help, {.choices = ops::precision_names()});
     flags.add("reference-last-epoch", values.reference_last_epoch,
-              "test the last epoch's weights, as the published program does, not the best");
+              "test and hand over the last epoch's weights, as the published program does, not the best");
+    flags.add("reference-any-sparsity", values.reference_any_sparsity,
+              "let epochs before the last mask be the best or end the training, as the published program does");
+    flags.add("reference-second-1bit", values.reference_second_1bit,
+              "train the last width of --quantize a second time, as the published program does");
     flags.add("file-order", values.file_order,
               "cut the folds in the order of the files instead of a fixed permutation");
     add_deterministic_flag(flags, values.deterministic);
@@ -107,26 +133,63 @@ ModelOptions model_options(const KfoldFlags& values) {
 }
 
 void check_usage(const KfoldFlags& values, const CommonFlags& common) {
-    if (values.quantize) throw UsageError("--quantize: quantization-aware training is not in this version");
-    if (values.prune) throw UsageError("--prune: pruning is not in this version");
     if (common.out_dir.empty()) throw UsageError("--out-dir (or --outdir) is missing: the folder of the results");
     if (values.start >= values.folds)
         throw UsageError(cat("--start=", values.start, ": the folds are 0 to ", values.folds - 1));
     if (values.load_model && values.load_model_from.empty()) throw UsageError("--loadModel needs --lmodel");
+    if (values.load_model && values.quantize)
+        throw UsageError("--loadModel trains the model as it is quantized: leave --quantize out");
+    check_widths(values.widths);
 }
 
-std::string initial_weights(const KfoldFlags& values, const std::string& out_dir) {
-    if (!values.load_model) return {};
-    for (const std::string& base : {values.load_model_from, out_dir + "/" + values.load_model_from}) {
-        const std::string file = std::filesystem::is_directory(base) ? base + "/model_best.h5" : base;
-        if (std::filesystem::is_regular_file(file)) return file;
+/// The options of pruning: the file's, and the three flags where they were given or the file says nothing.
+std::string pruning_options(const KfoldFlags& values, const Flags& flags, const ModelOptions& network) {
+    namespace pruning = quant::pruning;
+    using Json = nlohmann::ordered_json;
+    Json json = Json::object();
+    std::string source = "--prune";
+    if (!values.prune_config.empty()) {
+        source = values.prune_config;
+        try {
+            json = Json::parse(read_file(values.prune_config, std::size_t{16} << 20), nullptr, false);
+        } catch (const Error& error) {
+            throw UsageError(cat("--prune-config: ", error.what()));
+        }
+        if (!json.is_object()) throw UsageError(cat(values.prune_config, ": needs a JSON object"));
     }
-    fail("--lmodel: neither ", values.load_model_from, " nor ", out_dir, "/", values.load_model_from, " is there");
+    const auto set = [&](const char* key, const char* flag, std::int64_t value) {
+        if (flags.given(flag) || !json.contains(key)) json[key] = value;
+    };
+    set("begin_step", "prune-begin", values.prune_begin);
+    set("end_step", "prune-end", values.prune_end);
+    set("frequency", "prune-frequency", values.prune_frequency);
+    try {
+        const pruning::PruningOptions options = pruning::parse_pruning_options(json.dump());
+        if (!values.load_model) pruning::Pruner::attach(*make_model(network), options);  // layers that are not there
+        return pruning::to_json(options);
+    } catch (const UsageError& error) {
+        throw UsageError(cat(source, ": ", error.what()));
+    }
 }
 
-std::string fold_name(const KfoldFlags& values, std::int64_t fold) {
-    if (!values.load_model) return cat("full_", fold);
-    return cat(std::filesystem::path(values.load_model_from).stem().string(), "_", fold);
+KfoldChoice kfold_choice(const KfoldFlags& values, const CommonFlags& common, const Flags& flags) {
+    KfoldChoice choice;
+    choice.out_dir = common.out_dir;
+    choice.network = model_options(values);
+    choice.quantize = values.quantize;
+    choice.prune = values.prune;
+    choice.widths = values.widths;
+    if (values.prune) choice.pruning = pruning_options(values, flags, choice.network);
+    if (values.load_model) choice.load_from = values.load_model_from;
+    choice.last_epoch = values.reference_last_epoch;
+    choice.second_1bit = values.reference_second_1bit;
+    return choice;
+}
+
+/// Where tables and report of a run go: the float networks' into the out-dir, others beside each other below it.
+std::string summary_folder(const KfoldChoice& choice) {
+    const std::string family = family_of(choice);
+    return family == "full" ? choice.out_dir : choice.out_dir + "/summaries/" + family;
 }
 
 /// The flags, and the normalisation by the name under which `evaluate` finds it again.
@@ -138,8 +201,6 @@ std::string checkpoint_configuration(const Flags& flags) {
 
 FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, const Flags& flags) {
     FoldSettings settings;
-    settings.model = model_options(values);
-    settings.initial_weights = initial_weights(values, common.out_dir);
     settings.adam = {.learning_rate = values.learning_rate,
                      .beta1 = values.beta1,
                      .beta2 = values.beta2,
@@ -156,32 +217,88 @@ FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, 
     ops::use_precision(values.precision, settings.device);
     settings.resume = common.resume;
     settings.test_last_epoch = values.reference_last_epoch;
+    settings.count_unsettled_epochs = values.reference_any_sparsity;
     settings.checkpoint_every_steps = values.checkpoint_every_steps;
     settings.threads = static_cast<int>(common.threads);
     settings.configuration = checkpoint_configuration(flags);
     return settings;
 }
 
-void write_results(const std::string& out_dir, const std::vector<FoldScore>& scores,
-                   const std::vector<std::string>& names, const Flags& flags, const std::string& command) {
-    write_file_atomically(out_dir + "/folds.csv", fold_csv(scores));
-    write_file_atomically(out_dir + "/summary.json", fold_summary_json(scores));
-    std::vector<LearningCurve> curves;
-    for (const std::string& name : names)
-        curves.push_back(read_history(cat(out_dir, "/", name, "/history_dict.csv"), name));
-    plot_learning_curves(out_dir, curves);
-
+std::vector<std::int64_t> summed_confusion(const std::vector<FoldScore>& scores) {
     std::vector<std::int64_t> confusion(scores.front().confusion.size(), 0);
     for (const FoldScore& score : scores)
         std::transform(confusion.begin(), confusion.end(), score.confusion.begin(), confusion.begin(), std::plus<>());
-    Report report("bitloom: k-fold training of the SVHN network");
-    report.paragraph(headline(scores));
-    report.table("Folds", fold_table(scores));
-    report.figure("Learning curves", out_dir + "/learning_curves.svg");
-    report.confusion("Confusion on the test set, summed over the folds", confusion, scores.front().classes);
+    return confusion;
+}
+
+/// One model: a table of folds; several: one of models as well. Returns what the terminal shows.
+std::string write_results(const std::string& folder, const KfoldChoice& choice, const std::vector<ModelScores>& models,
+                          const std::vector<FoldModel>& trained, const Flags& flags, const std::string& command) {
+    const bool several = models.size() > 1;
+    const std::vector<FoldScore>& first = models.front().scores;
+    write_file_atomically(folder + "/folds.csv", several ? model_csv(models) : fold_csv(first));
+    write_file_atomically(folder + "/summary.json", several ? model_summary_json(models) : fold_summary_json(first));
+    std::vector<LearningCurve> curves;
+    for (const FoldModel& model : trained) {
+        if (several && model.fold != trained.front().fold) continue;  // one curve a width
+        curves.push_back(read_history(cat(choice.out_dir, "/", model.name, "/history_dict.csv"), model.name));
+    }
+    plot_learning_curves(folder, curves);
+
+    Report report(cat("bitloom: k-fold training of the SVHN network, ", family_of(choice)));
+    std::string text;
+    if (several) {
+        report.table("Models", model_table(models));
+        text = to_text(model_table(models));
+    } else {
+        report.paragraph(headline(first));
+        text = to_text(fold_table(first)) + headline(first) + "\n";
+    }
+    report.figure("Learning curves", folder + "/learning_curves.svg");
+    for (const ModelScores& model : models) {
+        report.table(several ? "Folds of " + model.name : "Folds", fold_table(model.scores));
+        report.confusion(cat("Confusion on the test set, summed over the folds", several ? " of " + model.name : ""),
+                         summed_confusion(model.scores), model.scores.front().classes);
+    }
     report.preformatted("Command line", command);
     report.settings("Settings", settings_of(flags));
-    report.write(out_dir + "/report.html");
+    report.write(folder + "/report.html");
+    return cat(text, "report: ", std::filesystem::absolute(folder).lexically_normal().string(), "/report.html\n");
+}
+
+/// Networks that are trained one after the other, each with the score that it ends in.
+struct Sequence {
+    std::vector<FoldModel> models;
+    std::vector<std::optional<FoldScore>> scores;
+};
+
+/// A sequence for each fold where widths build on each other, for each network where they do not.
+std::vector<Sequence> sequences_of(const KfoldChoice& choice, std::int64_t begin, std::int64_t end) {
+    std::vector<Sequence> sequences;
+    for (std::int64_t fold = begin; fold < end; ++fold) {
+        const FoldPlan plan = plan_fold(choice, static_cast<int>(fold));
+        if (plan.chain)
+            sequences.push_back({plan.models, {}});
+        else
+            for (const FoldModel& model : plan.models) sequences.push_back({{model}, {}});
+    }
+    for (Sequence& sequence : sequences) sequence.scores.resize(sequence.models.size());
+    return sequences;
+}
+
+/// The scores by model, folds in order; empty where one is missing.
+std::vector<ModelScores> scores_by_model(const std::vector<Sequence>& sequences) {
+    std::vector<ModelScores> models;
+    for (const Sequence& sequence : sequences)
+        for (std::size_t i = 0; i < sequence.models.size(); ++i) {
+            if (!sequence.scores[i]) return {};
+            const std::string& group = sequence.models[i].group;
+            const auto same = [&](const ModelScores& m) { return m.name == group; };
+            auto found = std::find_if(models.begin(), models.end(), same);
+            if (found == models.end()) found = models.insert(models.end(), ModelScores{group, {}});
+            found->scores.push_back(*sequence.scores[i]);
+        }
+    return models;
 }
 
 DataSplits load_images(const DataFlags& data_flags, const KfoldFlags& values) {
@@ -200,9 +317,12 @@ int run(int argc, char** argv) {
     CommonFlags common;
     DataFlags data_flags;
     data_flags.dataset = "svhn";
-    Flags flags("svhn_kfold",
-                "Trains the SVHN network on each fold of k-fold cross-validation, tests it, and writes a report with "
-                "learning curves.");
+    Flags flags(
+        "svhn_kfold",
+        "Trains the SVHN network on each fold of k-fold cross-validation, in floating point, quantized (--quantize), "
+        "pruned (--prune) or both, tests it, and writes a report with learning curves. Networks go to "
+        "OUT-DIR/full_0 and so on, pruned_full_0, quant_8bit_0, pruned_quant_8bit_0; the report of the float ones "
+        "to OUT-DIR, others to OUT-DIR/summaries.");
     add_common_flags(flags, common);
     flags.alias("outdir", "out-dir");
     add_data_flags(flags, data_flags);
@@ -210,15 +330,24 @@ int run(int argc, char** argv) {
     flags.example("--dataset digits --folds 2 --epochs 5 --out-dir runs/digits", "two folds on the built-in digits");
     flags.example("--flagfile=configs/svhn_cnn.cfg --data-dir data --out-dir runs/svhn",
                   "the published experiment on SVHN");
+    flags.example("--dataset digits --folds 2 --epochs 5 --quantize --out-dir runs/digits",
+                  "then every bit width, from these networks; with --prune, or --prune alone, pruned ones");
     flags.example("--resume --out-dir runs/svhn", "continues it after an interruption");
     flags.parse(argc, argv);
     if (common.resume && !common.out_dir.empty()) {
         std::vector<std::string> changeable{"resume", "out-dir", "data-dir", "jobs",
                                             "epochs", "start",   "single",   "checkpoint-every-steps"};
-        if (recorded_deterministic(common.out_dir)) changeable.push_back("threads");
-        resume_flags(flags, common.out_dir, changeable);
+        // Which of the out-dir's runs it is, these flags say.
+        KfoldChoice asked;
+        asked.out_dir = common.out_dir;
+        asked.quantize = values.quantize, asked.prune = values.prune;
+        if (values.load_model) asked.load_from = values.load_model_from;
+        const std::string folder = summary_folder(asked);
+        if (recorded_deterministic(folder)) changeable.push_back("threads");
+        resume_flags(flags, folder, changeable);
     }
     check_usage(values, common);
+    const KfoldChoice choice = kfold_choice(values, common, flags);
 
     const std::int64_t processors = default_thread_count();
     const std::int64_t jobs = values.jobs > 0
@@ -231,41 +360,45 @@ int run(int argc, char** argv) {
     FoldSettings settings = fold_settings(values, common, flags);
 
     make_folder(common.out_dir);
+    const std::int64_t end = values.single ? values.start + 1 : values.folds;
+    std::vector<Sequence> sequences = sequences_of(choice, values.start, end);
     const DataSplits splits = load_images(data_flags, values);
     settings.normalization = per_pixel_standardization(*splits.train);
-    write_run_record(common.out_dir, "svhn_kfold", flags, argc, argv, settings.device, settings.threads);
+    const std::string folder = summary_folder(choice);
+    make_folder(folder);
+    write_run_record(folder, "svhn_kfold", flags, argc, argv, settings.device, settings.threads);
 
-    const std::int64_t end = values.single ? values.start + 1 : values.folds;
-    std::vector<std::string> names;
-    for (std::int64_t fold = values.start; fold < end; ++fold) names.push_back(fold_name(values, fold));
-    std::vector<std::optional<FoldScore>> scores(names.size());
     settings.stop = &install_stop_handlers();
     {
-        ProgressBoard board(names);
+        std::vector<std::string> labels;
+        for (const Sequence& sequence : sequences) labels.push_back(sequence.models.front().name);
+        ProgressBoard board(labels);
         std::vector<Job> work;
-        for (std::size_t i = 0; i < names.size(); ++i) {
-            work.push_back({names[i], [&, i] {
-                                if (*settings.stop) return;
-                                const int fold = static_cast<int>(values.start) + static_cast<int>(i);
-                                const Fold data = make_fold(splits, fold, static_cast<int>(values.folds),
-                                                            values.file_order ? FoldOrder::file : FoldOrder::permuted);
-                                scores[i] = run_fold(settings, fold, common.out_dir + "/" + names[i], data, splits.test,
-                                                     board, static_cast<int>(i));
+        for (std::size_t row = 0; row < sequences.size(); ++row) {
+            work.push_back({labels[row], [&, row] {
+                                Sequence& sequence = sequences[row];
+                                const Fold data =
+                                    make_fold(splits, sequence.models.front().fold, static_cast<int>(values.folds),
+                                              values.file_order ? FoldOrder::file : FoldOrder::permuted);
+                                for (std::size_t i = 0; i < sequence.models.size() && !*settings.stop; ++i)
+                                    sequence.scores[i] = run_model(settings, sequence.models[i], common.out_dir, data,
+                                                                   splits.test, board, static_cast<int>(row));
                             }});
         }
         run_side_by_side(work, static_cast<int>(jobs));
     }
-    std::vector<FoldScore> finished;
-    for (const auto& score : scores)
-        if (score) finished.push_back(*score);
-    if (finished.size() < scores.size()) {
-        std::cerr << "svhn_kfold: interrupted; continue with --resume --out-dir " << common.out_dir << "\n";
+    const std::vector<ModelScores> models = scores_by_model(sequences);
+    if (models.empty()) {
+        std::cerr << "svhn_kfold: interrupted; continue with --resume" << (values.quantize ? " --quantize" : "")
+                  << (values.prune ? " --prune" : "")
+                  << (values.load_model ? " --loadModel --lmodel " + values.load_model_from : "") << " --out-dir "
+                  << common.out_dir << "\n";
         return interrupted_exit_status;
     }
-    write_results(common.out_dir, finished, names, flags, command_line(argc, argv));
-    std::cout << to_text(fold_table(finished)) << headline(finished)
-              << "\nreport: " << std::filesystem::absolute(common.out_dir).lexically_normal().string()
-              << "/report.html\n";
+    std::vector<FoldModel> trained;
+    for (const Sequence& sequence : sequences)
+        trained.insert(trained.end(), sequence.models.begin(), sequence.models.end());
+    std::cout << write_results(folder, choice, models, trained, flags, command_line(argc, argv));
     return 0;
 }
 

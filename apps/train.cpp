@@ -13,6 +13,7 @@
 #include "apps/common/losses.h"
 #include "apps/common/report.h"
 #include "apps/common/run_folder.h"
+#include "apps/common/scheme_flags.h"
 #include "apps/common/step_limit.h"
 #include "apps/common/text.h"
 #include "engine/data/augment.h"
@@ -28,6 +29,7 @@
 #include "models/registry.h"
 #include "models/regularizers.h"
 #include "ops/precision.h"
+#include "quant/checkpoints.h"
 
 namespace bitloom {
 namespace {
@@ -125,6 +127,19 @@ struct RunFiles {
     std::string best, last, history;
 };
 
+/// Fills the network with the weights to start from: those of any file, of a compressed checkpoint the latent ones.
+void load_initial_weights(Module& network, const std::string& path) {
+    if (!is_checkpoint(path)) {
+        load_weights(network, path);
+        return;
+    }
+    try {
+        quant::transfer(network, load_checkpoint(path));
+    } catch (const Error& error) {
+        fail(path, ": ", error.what());
+    }
+}
+
 /// Of parameters; activations have the same or, with --precision bf16, that.
 DType dtype_of(const TrainFlags& values) { return values.dtype == "f64" ? DType::f64 : DType::f32; }
 
@@ -147,11 +162,13 @@ LoaderOptions loader_options(const TrainFlags& values, const Data& data, std::ui
     return options;
 }
 
-void add_callbacks(Trainer& trainer, const TrainFlags& values, const RunFiles& files) {
+void add_callbacks(Trainer& trainer, const TrainFlags& values, const RunFiles& files,
+                   const quant::SchemeList& schemes) {
+    const auto settled = [&schemes] { return schemes.settled(); };
     if (values.early_stop > 0)
         trainer.add(std::make_shared<EarlyStopping>(
-            EarlyStoppingOptions{.metric = values.monitor, .patience = values.early_stop}));
-    trainer.add(ModelCheckpoint::best(files.best, values.monitor));
+            EarlyStoppingOptions{.metric = values.monitor, .patience = values.early_stop, .counts = settled}));
+    trainer.add(ModelCheckpoint::best(files.best, values.monitor, settled));
     trainer.add(
         std::make_shared<LearningRateSchedule>(parse_schedule(values.schedule, values.learning_rate, values.epochs)));
     trainer.add(std::make_shared<CsvHistory>(files.history));
@@ -159,11 +176,13 @@ void add_callbacks(Trainer& trainer, const TrainFlags& values, const RunFiles& f
 }
 
 void write_results(const std::string& out_dir, const ClassificationMetrics& test, const TrainResult& result,
-                   const std::string& tested, const Flags& flags, const std::string& command) {
-    const nlohmann::ordered_json summary{{"correct", test.correct()},        {"count", test.count()},
-                                         {"accuracy", test.accuracy()},      {"cross_entropy", test.cross_entropy()},
-                                         {"tested_weights", tested},         {"epochs", result.history.size()},
-                                         {"stop_reason", result.stop_reason}};
+                   const std::string& tested, const std::string& compression, const Flags& flags,
+                   const std::string& command) {
+    nlohmann::ordered_json summary{{"correct", test.correct()},        {"count", test.count()},
+                                   {"accuracy", test.accuracy()},      {"cross_entropy", test.cross_entropy()},
+                                   {"tested_weights", tested},         {"epochs", result.history.size()},
+                                   {"stop_reason", result.stop_reason}};
+    if (!compression.empty()) summary["compression"] = nlohmann::ordered_json::parse(compression);
     write_file_atomically(out_dir + "/summary.json", summary.dump(2) + "\n");
     plot_learning_curves(out_dir, {read_history(out_dir + "/history.csv", "run")});
 
@@ -180,6 +199,7 @@ void write_results(const std::string& out_dir, const ClassificationMetrics& test
     report.figure("Learning curves", out_dir + "/learning_curves.svg");
     report.table("Classes of the test set", table);
     if (test.classes() <= 20) report.confusion("Confusion on the test set", confusion, test.classes());
+    if (!compression.empty()) report.preformatted("Compression", nlohmann::ordered_json::parse(compression).dump(2));
     report.preformatted("Command line", command);
     report.settings("Settings", settings_of(flags));
     report.write(out_dir + "/report.html");
@@ -193,11 +213,16 @@ int run(int argc, char** argv) {
     add_common_flags(flags, common);
     add_data_flags(flags, source);
     add_train_flags(flags, values);
+    SchemeFlags scheme_flags;
+    add_scheme_flags(flags, scheme_flags);
     flags.example(
         "--model lenet5 --dataset mnist --data-dir data --optimizer adam --lr 1e-3 --epochs 3 --out-dir runs/lenet5",
         "LeNet-5 on MNIST");
     flags.example("--config configs/resnet20_cifar10_10epochs.json --data-dir data --out-dir runs/resnet20",
                   "a recipe from a file");
+    flags.example(
+        "--model resnet20 --dataset cifar10 --scheme pruning --scheme-config two_of_four.json --out-dir runs/sparse",
+        "2:4 sparsity, where the file holds {\"granularity\": \"2:4\"}");
     flags.example("--resume --out-dir runs/resnet20", "continues it after an interruption");
     flags.parse(argc, argv);
     if (common.resume && !common.out_dir.empty()) {
@@ -208,6 +233,7 @@ int run(int argc, char** argv) {
     }
     const Device device = open_device(common.device);
     check_usage(values, common, device);
+    quant::SchemeList schemes = make_schemes(scheme_flags);
     ops::use_precision(values.precision, device);
     set_threads(static_cast<int>(common.threads));
     set_deterministic(values.deterministic);
@@ -221,7 +247,10 @@ int run(int argc, char** argv) {
     const ModelOptions model_options = network_options(values, *data.train);
     const auto seed = static_cast<std::uint64_t>(common.seed);
     const std::unique_ptr<Module> model = make_model(model_options, seed);
-    if (!values.init_weights.empty()) load_weights(*model, values.init_weights);
+    if (!values.init_weights.empty()) load_initial_weights(*model, values.init_weights);
+    const bool resumes = common.resume && std::filesystem::exists(files.last);
+    if (resumes) schemes = quant::schemes_of(load_checkpoint(files.last).config);  // the file may have changed since
+    schemes.attach(*model);
     model->to(dtype_of(values));
     model->to(device);
     const std::unique_ptr<Optimizer> optimizer = make_optimizer(
@@ -242,14 +271,15 @@ int run(int argc, char** argv) {
     options.checkpoint_every_steps = values.checkpoint_every_steps;
     options.stop = &limit.stop();
     options.model_description = describe(model_options);
-    options.configuration = flags.to_json();
+    options.configuration = quant::with_schemes(flags.to_json(), schemes);
     Trainer trainer(*model, *optimizer, cross_entropy_loss(), options);
     if (values.l1 > 0) trainer.add_loss_term(l1_regularizer(kernels_of(*model), values.l1));
     if (values.l2 > 0) trainer.add_loss_term(l2_regularizer(kernels_of(*model), values.l2));
     trainer.add(limit.callback());
-    add_callbacks(trainer, values, files);
+    schemes.add_to(trainer);
+    add_callbacks(trainer, values, files, schemes);
     write_run_record(common.out_dir, "train", flags, argc, argv, device, thread_count());
-    if (common.resume && std::filesystem::exists(files.last)) trainer.resume(files.last);
+    if (resumes) trainer.resume(files.last);
     const TrainResult result = trainer.fit(training, &validation);
     if (result.interrupted && !limit.reached()) {
         std::cerr << "train: interrupted; continue with --resume --out-dir " << common.out_dir << "\n";
@@ -263,7 +293,8 @@ int run(int argc, char** argv) {
         tested = "last";
     Loader testing(data.test, evaluation_options);
     const ClassificationMetrics test = evaluate(*model, testing);
-    write_results(common.out_dir, test, result, tested, flags, command_line(argc, argv));
+    const std::string compression = schemes.empty() ? "" : schemes.report(*model);
+    write_results(common.out_dir, test, result, tested, compression, flags, command_line(argc, argv));
     std::cout << "correct: " << test.correct() << '/' << test.count() << "\ntop1: " << fixed(100 * test.accuracy(), 2)
               << "\ncross_entropy: " << fixed(test.cross_entropy(), 6)
               << "\nreport: " << std::filesystem::absolute(common.out_dir).lexically_normal().string()

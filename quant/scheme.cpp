@@ -68,6 +68,12 @@ SchemeList::SchemeList(const std::vector<std::string>& names, const std::string&
             throw UsageError(cat("schemes: ", in_quotes(key), " in the configuration is none of the schemes asked for"));
     for (const std::string& name : names)
         schemes_.push_back(make_scheme(name, all.contains(name) ? all[name].dump() : std::string()));
+    sort();
+}
+
+void SchemeList::sort() {
+    std::stable_sort(schemes_.begin(), schemes_.end(),
+                     [](const auto& a, const auto& b) { return a->order() < b->order(); });
 }
 
 SchemeList SchemeList::from_configuration(const std::string& json) {
@@ -79,6 +85,7 @@ SchemeList SchemeList::from_configuration(const std::string& json) {
                 "schemes: the record has an entry without scheme or configuration");
         list.schemes_.push_back(make_scheme(one["scheme"].get<std::string>(), one["configuration"].dump()));
     }
+    list.sort();
     return list;
 }
 
@@ -98,6 +105,14 @@ void SchemeList::add_to(Trainer& trainer) const {
         for (const auto& callback : scheme->callbacks()) trainer.add(callback);
         for (const LossTerm& term : scheme->loss_terms()) trainer.add_loss_term(term);
     }
+}
+
+bool SchemeList::settled() const {
+    return std::all_of(schemes_.begin(), schemes_.end(), [](const auto& scheme) { return scheme->settled(); });
+}
+
+void SchemeList::set_log(const std::function<void(const std::string&)>& log) const {
+    for (const auto& scheme : schemes_) scheme->set_log(log);
 }
 
 std::string SchemeList::report(Module& network) const {

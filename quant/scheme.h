@@ -3,8 +3,8 @@
 //
 // What it puts on the network are transforms (engine/transform.h), so a network knows nothing of its schemes. State of
 // transforms is part of the network's parameters and buffers and thereby of checkpoints; what schedules remember goes
-// through Callback::save and load. Several schemes attach one after the other, in the order in which they are named: a mask before
-// a quantizer is quantized, one behind it is not.
+// through Callback::save and load. Several schemes attach one after the other, in the order in which they are named, but
+// masks last (Scheme::order): a pruned weight is zero behind a quantizer that has no zero.
 
 #include <functional>
 #include <memory>
@@ -20,6 +20,8 @@ class Scheme {
     virtual ~Scheme() = default;
     /// The name under which it is registered.
     virtual std::string name() const = 0;
+    /// Schemes of a list attach in ascending order, those of one order as they are named.
+    virtual int order() const { return 0; }
     /// The JSON object from which make_scheme builds it again, defaults written out: it goes into checkpoints.
     virtual std::string configuration() const = 0;
     /// Puts the transforms on a network whose paths are assigned (Module::assign_paths) and whose weights are those to
@@ -28,6 +30,11 @@ class Scheme {
     virtual void attach(Module& network) = 0;
     /// What runs around the steps of a training run (engine/train/callback.h), in this order. Called after attach.
     virtual std::vector<std::shared_ptr<Callback>> callbacks() { return {}; }
+    /// False while the network is not yet what the scheme will make of it (a pruning schedule that still goes on): epochs
+    /// that end so are no candidates for the best one.
+    virtual bool settled() const { return true; }
+    /// Where words about what the scheme decides go during training. Called before attach; unset, they go to stderr.
+    virtual void set_log(const std::function<void(const std::string&)>& log) { (void)log; }
     /// What is added to the loss. Called after attach.
     virtual std::vector<LossTerm> loss_terms() { return {}; }
     /// JSON object for reports: what stands where, and what it has come to (bits, sparsity, ...).
@@ -56,7 +63,7 @@ std::unique_ptr<Scheme> make_scheme(const std::string& name, const std::string& 
 class SchemeList {
    public:
     SchemeList() = default;
-    /// `names` in order of attachment. One name: `json` is its configuration. Several: `json` has a member a name that
+    /// `names` in order of attachment (but see Scheme::order). One name: `json` is its configuration. Several: `json` has a member a name that
     /// needs one. Throws UsageError as make_scheme does, and for members that are no name of the list.
     SchemeList(const std::vector<std::string>& names, const std::string& json);
     /// What `configuration` wrote.
@@ -69,10 +76,13 @@ class SchemeList {
     void attach(Module& network) const;
     /// Gives the trainer the callbacks and loss terms of all.
     void add_to(Trainer& trainer) const;
+    bool settled() const;
+    void set_log(const std::function<void(const std::string&)>& log) const;
     /// {name: report, ...}
     std::string report(Module& network) const;
 
    private:
+    void sort();
     std::vector<std::unique_ptr<Scheme>> schemes_;
 };
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "apps/common/history.h"
 #include "apps/common/losses.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/text.h"
 #include "engine/data/loader.h"
 #include "engine/error.h"
+#include "engine/io/atomic_file.h"
 #include "engine/io/checkpoint.h"
 #include "engine/io/npz.h"
 #include "engine/random.h"
@@ -17,6 +17,8 @@
 #include "engine/train/evaluator.h"
 #include "engine/train/trainer.h"
 #include "models/registry.h"
+#include "quant/checkpoints.h"
+#include "quant/pruning/pruner.h"
 
 namespace bitloom {
 namespace {
@@ -36,16 +38,22 @@ LoaderOptions loader_options(const FoldSettings& settings, std::uint64_t seed) {
 
 // What an earlier run left must not be taken for this one's when it is resumed.
 void remove_old_files(const std::string& folder) {
-    for (const char* name :
-         {"last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.npz", "scores.json"})
+    for (const char* name : {"last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.npz",
+                             "scores.json", "compression.json"})
         std::filesystem::remove(folder + "/" + name);
 }
 
-void add_callbacks(Trainer& trainer, const FoldSettings& settings, const std::string& folder, ProgressBoard& board,
-                   int row) {
+void add_callbacks(Trainer& trainer, const FoldSettings& settings, const quant::SchemeList& schemes,
+                   const std::string& folder) {
+    // The epochs after which the network is what its schemes shall make of it; the last one is taken as it comes.
+    const auto settled = [&settings, &schemes] { return settings.count_unsettled_epochs || schemes.settled(); };
+    const auto candidate = [&trainer, settled] {
+        return settled() || trainer.state().epoch + 1 == trainer.options().epochs;
+    };
     EarlyStoppingOptions stopping;
     stopping.metric = "val_loss";
     stopping.patience = 10;
+    stopping.counts = settled;
     PlateauOptions plateau;
     plateau.factor = 0.1;
     plateau.patience = 5;
@@ -53,18 +61,15 @@ void add_callbacks(Trainer& trainer, const FoldSettings& settings, const std::st
     plateau.cooldown = 2;
     plateau.min_lr = 1e-6;
     trainer.add(std::make_shared<EarlyStopping>(stopping));
-    trainer.add(ModelCheckpoint::best(folder + "/model_best.h5"));
+    trainer.add(ModelCheckpoint::best(folder + "/model_best.h5", "val_loss", candidate));
     trainer.add(ModelCheckpoint::last(folder + "/weights_best.h5"));
     trainer.add(std::make_shared<LearningRateSchedule>(plateau_schedule(settings.adam.learning_rate, plateau)));
     trainer.add(std::make_shared<CsvHistory>(folder + "/history_dict.csv"));
-    trainer.add(std::make_shared<BoardProgress>(board, row));
 }
 
-FoldScore score_of(const TrainResult& result, int fold, bool last_epoch, const ClassificationMetrics& test) {
-    std::vector<double> losses;
-    for (const EpochRecord& record : result.history) losses.push_back(record.validation_loss);
-    const int tested = last_epoch ? static_cast<int>(losses.size()) - 1 : index_of_smallest(losses);
-    require(tested >= 0, "no epoch gave a finite validation loss");
+FoldScore score_of(const TrainResult& result, int fold, std::int64_t tested, const ClassificationMetrics& test) {
+    require(tested >= 0 && tested < std::ssize(result.history), "the tested weights are of epoch ", tested + 1, " of ",
+            result.history.size());
     const EpochRecord& record = result.history[static_cast<std::size_t>(tested)];
     FoldScore score;
     score.fold = fold;
@@ -81,21 +86,50 @@ FoldScore score_of(const TrainResult& result, int fold, bool last_epoch, const C
     return score;
 }
 
+/// The network with its initial values and its schemes. The schemes' words go to the board.
+std::unique_ptr<Module> build(const FoldSettings& settings, const FoldModel& what, std::uint64_t seed,
+                              const quant::SchemeList& schemes) {
+    std::unique_ptr<Module> network = make_model(what.network, seed);
+    if (!what.initial_weights.empty()) {
+        try {
+            quant::transfer(*network, load_checkpoint(what.initial_weights));
+        } catch (const Error& error) {
+            fail(what.initial_weights, ": ", error.what());
+        }
+    }
+    schemes.attach(*network);
+    network->to(settings.device);
+    return network;
+}
+
+/// Of all layers that a mask prunes; NaN where there is none.
+double share_of_zeros(Module& network) {
+    double zeros = 0, weights = 0;
+    for (const auto& layer : quant::pruning::sparsity_of(network)) {
+        zeros += static_cast<double>(layer.zeros);
+        weights += static_cast<double>(layer.weights);
+    }
+    return zeros / weights;
+}
+
 }  // namespace
 
-std::optional<FoldScore> run_fold(const FoldSettings& settings, int fold, const std::string& folder, const Fold& data,
-                                  std::shared_ptr<const Dataset> test, ProgressBoard& board, int row) {
+std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel& what, const std::string& folder,
+                                  const Fold& data, std::shared_ptr<const Dataset> test, ProgressBoard& board,
+                                  int row) {
     set_threads(settings.threads);
     make_folder(folder);
     const std::string scores = folder + "/scores.json", last = folder + "/last.h5";
     if (!settings.resume) remove_old_files(folder);
     if (std::filesystem::exists(scores)) return read_score(scores);
+    board.rename(row, what.name);
 
-    const std::uint64_t seed = seed_of(settings, fold);
-    const std::unique_ptr<Module> model = make_model(settings.model, seed);
-    if (!settings.initial_weights.empty()) restore(*model, load_checkpoint(settings.initial_weights));
-    model->to(settings.device);
-    const std::unique_ptr<Optimizer> optimizer = make_adam(model->named_parameters(), settings.adam);
+    const std::uint64_t seed = seed_of(settings, what.fold);
+    const quant::SchemeList schemes =
+        what.schemes.empty() ? quant::SchemeList() : quant::SchemeList::from_configuration(what.schemes);
+    schemes.set_log([&](const std::string& words) { board.report(row, words); });
+    const std::unique_ptr<Module> network = build(settings, what, seed, schemes);
+    const std::unique_ptr<Optimizer> optimizer = make_adam(network->named_parameters(), settings.adam);
 
     LoaderOptions training_options = loader_options(settings, seed);
     training_options.shuffle = Shuffle::reservoir;
@@ -110,26 +144,52 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, int fold, const 
     options.checkpoint = last;
     options.checkpoint_every_steps = settings.checkpoint_every_steps;
     options.stop = settings.stop;
-    options.model_description = describe(settings.model);
-    options.configuration = settings.configuration;
-    Trainer trainer(*model, *optimizer, cross_entropy_loss(), options);
-    add_callbacks(trainer, settings, folder, board, row);
+    options.model_description = describe(what.network);
+    options.configuration = quant::with_schemes(settings.configuration, schemes);
+    Trainer trainer(*network, *optimizer, cross_entropy_loss(), options);
+    schemes.add_to(trainer);
+    add_callbacks(trainer, settings, schemes, folder);
+    trainer.add(std::make_shared<BoardProgress>(board, row));
     if (settings.resume && std::filesystem::exists(last)) trainer.resume(last);
     const TrainResult result = trainer.fit(training, &validation);
     if (result.interrupted) return std::nullopt;
 
-    const Checkpoint tested =
-        load_checkpoint(folder + (settings.test_last_epoch ? "/weights_best.h5" : "/model_best.h5"));
-    restore(*model, tested);
+    const std::string tested_file = folder + (settings.test_last_epoch ? "/weights_best.h5" : "/model_best.h5");
+    require(std::filesystem::exists(tested_file), "no epoch gave a finite validation loss");
+    const Checkpoint tested = load_checkpoint(tested_file);
+    restore(*network, tested);
     Loader testing(std::move(test), loader_options(settings, seed));
-    const FoldScore score = score_of(result, fold, settings.test_last_epoch, evaluate(*model, testing));
-    save_checkpoint(cat(folder, "/", std::filesystem::path(folder).filename().string(), ".h5"), tested);
+    FoldScore score = score_of(result, what.fold, integer_field(tested, "epoch"), evaluate(*network, testing));
+    score.zeros = share_of_zeros(*network);
+    save_checkpoint(cat(folder, "/", what.name, ".h5"), tested);
     write_npz(folder + "/scores.npz", {{"arr_0", {score.test_loss, score.test_accuracy}}});
+    if (!schemes.empty()) write_file_atomically(folder + "/compression.json", schemes.report(*network) + "\n");
     // Written last: its presence says that the fold is finished.
     write_score(scores, score);
     board.report(row, cat("test_loss ", fixed(score.test_loss, 4), "  test_acc ", fixed(score.test_accuracy, 4),
                           " (weights of epoch ", score.tested_epoch, ")"));
     return score;
+}
+
+std::optional<FoldScore> run_model(const FoldSettings& settings, const FoldModel& model, const std::string& out_dir,
+                                   const Fold& data, std::shared_ptr<const Dataset> test, ProgressBoard& board,
+                                   int row) {
+    namespace fs = std::filesystem;
+    const std::string folder = out_dir + "/" + model.name, first = folder + "_first", second = folder + "_second";
+    if (!model.trained_twice) return run_fold(settings, model, folder, data, std::move(test), board, row);
+    if (!settings.resume)
+        for (const std::string& old : {first, second}) fs::remove_all(old);
+    // Where the two renames below were cut in half.
+    if (fs::exists(first) && !fs::exists(folder)) fs::rename(second, folder);
+    const std::optional<FoldScore> score = run_fold(settings, model, folder, data, test, board, row);
+    if (!score || fs::exists(first)) return score;
+    FoldModel again = model;
+    again.initial_weights = cat(folder, "/", model.name, ".h5");
+    const std::optional<FoldScore> better = run_fold(settings, again, second, data, std::move(test), board, row);
+    if (!better) return std::nullopt;
+    fs::rename(folder, first);
+    fs::rename(second, folder);
+    return better;
 }
 
 }  // namespace bitloom

@@ -16,9 +16,21 @@
 
 namespace bitloom {
 
+/// One network of one fold.
+struct FoldModel {
+    std::string name;   ///< of its folder and of the file with the tested weights: "quant_8bit_0"
+    std::string group;  ///< what it shares with the other folds' networks: "quant_8bit"
+    int fold = 0;
+    ModelOptions network;
+    std::string schemes;  ///< what SchemeList::configuration wrote; empty: none
+    std::string
+        initial_weights;  ///< checkpoint whose latent weights it starts from; empty: random, other ones each fold
+    /// Once trained, it is trained again from its result, which the second training replaces; the folder of the first
+    /// is kept as "<name>_first" (the source trains its last width so).
+    bool trained_twice = false;
+};
+
 struct FoldSettings {
-    ModelOptions model;
-    std::string initial_weights;  ///< checkpoint to start from; empty: random initial values, other ones for each fold
     AdamOptions adam;
     std::int64_t epochs = 100;
     std::int64_t batch_size = 512;
@@ -31,6 +43,9 @@ struct FoldSettings {
     int threads = 1;                 ///< of this fold
     bool resume = false;
     bool test_last_epoch = false;  ///< upstream's behaviour; otherwise the weights of the smallest val_loss are tested
+    /// Upstream's behaviour: an epoch may be the best, or count for early stopping, before the schemes have settled
+    /// (before a pruning schedule has come to its final sparsity).
+    bool count_unsettled_epochs = false;
     std::int64_t checkpoint_every_steps = 0;
     const std::atomic<bool>* stop = nullptr;
     std::string configuration;  ///< JSON, into the checkpoints
@@ -38,10 +53,16 @@ struct FoldSettings {
 
 /// Cross-entropy on the logits, Adam; callbacks in the published order: early stopping (patience 10), model_best.h5
 /// (smallest val_loss), weights_best.h5 (every epoch, despite its name), learning rate times 0.1 on a plateau;
-/// history_dict.csv. Then the test set, scores.npz (loss and accuracy, as published), scores.json, and `<folder
-/// name>.h5` with the tested weights. Continues from last.h5 with `resume`. Nothing where the run was stopped: last.h5
-/// then holds all of it. Throws Error.
-std::optional<FoldScore> run_fold(const FoldSettings& settings, int fold, const std::string& folder, const Fold& data,
-                                  std::shared_ptr<const Dataset> test, ProgressBoard& board, int row);
+/// history_dict.csv. Then the test set, scores.npz (loss and accuracy, as published), scores.json, compression.json
+/// (what the schemes report of the tested weights; only where there are any), and `<model.name>.h5` with the tested
+/// weights. Continues from last.h5 with `resume`; a folder with scores.json is finished and only read. Nothing where
+/// the run was stopped: last.h5 then holds all of it. The row of the board takes the model's name. Throws Error.
+std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel& model, const std::string& folder,
+                                  const Fold& data, std::shared_ptr<const Dataset> test, ProgressBoard& board, int row);
+
+/// run_fold in `<out_dir>/<model.name>`, twice where the model says so. Resumable at any moment.
+std::optional<FoldScore> run_model(const FoldSettings& settings, const FoldModel& model, const std::string& out_dir,
+                                   const Fold& data, std::shared_ptr<const Dataset> test, ProgressBoard& board,
+                                   int row);
 
 }  // namespace bitloom

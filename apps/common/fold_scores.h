@@ -2,6 +2,7 @@
 // What k-fold cross-validation measured: a score a fold, their mean and spread, in the forms a run leaves behind.
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct FoldScore {
     std::int64_t epochs = 0;        ///< run
     std::int64_t tested_epoch = 0;  ///< whose weights were tested, from 1
     std::string stop_reason;        ///< empty where all epochs ran
+    /// Share of zeros among the weights of pruned layers, as the network computes with them; NaN where none is pruned.
+    double zeros = std::numeric_limits<double>::quiet_NaN();
     int classes = 0;
     std::vector<std::int64_t> confusion;  ///< on the test set, [true class, predicted class]
 };
@@ -41,5 +44,17 @@ std::string fold_csv(const std::vector<FoldScore>& scores);
 std::string fold_summary_json(const std::vector<FoldScore>& scores);
 /// "test accuracy: 94.12 ± 0.31 % (mean ± population standard deviation over 10 folds)"
 std::string headline(const std::vector<FoldScore>& scores);
+
+/// The folds of one of several models (bit widths).
+struct ModelScores {
+    std::string name;
+    std::vector<FoldScore> scores;
+};
+/// One row a model: means and standard deviations over its folds.
+ReportTable model_table(const std::vector<ModelScores>& models);
+/// fold_csv with the model's name in front of every row.
+std::string model_csv(const std::vector<ModelScores>& models);
+/// {"models": {name: what fold_summary_json writes}}
+std::string model_summary_json(const std::vector<ModelScores>& models);
 
 }  // namespace bitloom

@@ -53,12 +53,4 @@ LearningCurve read_history(const std::string& path, const std::string& name) {
     return curve;
 }
 
-int index_of_smallest(const std::vector<double>& values) {
-    int best = -1;
-    for (std::size_t i = 0; i < values.size(); ++i)
-        if (!std::isnan(values[i]) && (best < 0 || values[i] < values[static_cast<std::size_t>(best)]))
-            best = static_cast<int>(i);
-    return best;
-}
-
 }  // namespace bitloom

@@ -12,7 +12,4 @@ namespace bitloom {
 /// else.
 LearningCurve read_history(const std::string& path, const std::string& name);
 
-/// Index of the smallest value that is not NaN, the first of equal ones; -1 where there is none.
-int index_of_smallest(const std::vector<double>& values);
-
 }  // namespace bitloom

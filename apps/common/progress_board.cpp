@@ -30,6 +30,11 @@ ProgressBoard::~ProgressBoard() {
     if (terminal_) draw();
 }
 
+void ProgressBoard::rename(int row, const std::string& label) {
+    const std::lock_guard lock(mutex_);
+    labels_[static_cast<std::size_t>(row)] = label;
+}
+
 void ProgressBoard::show(int row, const std::string& text) {
     if (!terminal_) return;
     const std::lock_guard lock(mutex_);

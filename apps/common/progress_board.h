@@ -19,6 +19,8 @@ class ProgressBoard {
     ProgressBoard(const ProgressBoard&) = delete;
     ProgressBoard& operator=(const ProgressBoard&) = delete;
 
+    /// The row goes over to another run.
+    void rename(int row, const std::string& label);
     /// Passing news, such as the batch number: shown on a terminal only.
     void show(int row, const std::string& text);
     /// News that belong into a log, such as the result of an epoch.

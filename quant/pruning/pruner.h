@@ -78,6 +78,8 @@ class Pruner final : public Callback {
     bool settled() const;
     /// Fits the schedules to a run of so many steps, where the options say so; the words for the log.
     std::string fit_to_run(std::int64_t steps);
+    /// The first layer's, fitted to the run.
+    const SparsitySchedule& schedule() const { return sites_.front().schedule; }
     const PruningOptions& options() const { return options_; }
 
    private:

@@ -113,12 +113,6 @@ TEST(History, ReadsWhatIsThereAndNamesWhatIsWrong) {
     EXPECT_THAT(message_of([&] { read_history(path, "run"); }), HasSubstr("'1.5x' is no number"));
 }
 
-TEST(History, SmallestValueIgnoresNan) {
-    EXPECT_EQ(index_of_smallest({std::nan(""), 2, 1, 1, 3}), 2);
-    EXPECT_EQ(index_of_smallest({std::nan("")}), -1);
-    EXPECT_EQ(index_of_smallest({}), -1);
-}
-
 TEST(Curves, ScriptDataAndSvg) {
     const TemporaryFolder folder;
     const std::vector<LearningCurve> curves{{"full_0", {1.2, 0.4}, {0.5, 1.0}, {1.3, 0.6}, {0.4, 0.8}},

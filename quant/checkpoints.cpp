@@ -1,0 +1,75 @@
+#include "quant/checkpoints.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/error.h"
+#include "engine/io/checkpoint.h"
+#include "models/registry.h"
+
+namespace bitloom::quant {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// The entries of a checkpoint whose names are among a network's.
+template <class Named>
+void keep(std::vector<std::pair<std::string, Tensor>>& entries, const Named& wanted) {
+    std::set<std::string_view> names;
+    for (const auto& [name, tensor] : wanted) names.insert(name);
+    std::erase_if(entries, [&](const auto& entry) { return !names.contains(entry.first); });
+}
+
+}  // namespace
+
+std::string with_schemes(const std::string& config, const SchemeList& schemes) {
+    if (schemes.empty()) return config;
+    Json json = config.empty() ? Json::object() : Json::parse(config);
+    json["schemes"] = Json::parse(schemes.configuration());
+    return json.dump();
+}
+
+SchemeList schemes_of(const std::string& config) {
+    const Json json = Json::parse(config, nullptr, false);
+    if (!json.is_object() || !json.contains("schemes")) return {};
+    return SchemeList::from_configuration(json["schemes"].dump());
+}
+
+void transfer(Module& network, const Checkpoint& checkpoint) {
+    Checkpoint latent;
+    latent.model = checkpoint.model;
+    latent.parameters = checkpoint.parameters;
+    latent.buffers = checkpoint.buffers;
+    keep(latent.parameters, network.named_parameters());
+    keep(latent.buffers, network.named_buffers());
+    restore(network, latent);
+}
+
+CompressedModel load_compressed(const ModelOptions& options, const std::string& path) {
+    if (is_checkpoint(path)) {
+        const Checkpoint checkpoint = load_checkpoint(path);
+        SchemeList schemes = schemes_of(checkpoint.config);
+        if (!schemes.empty()) {
+            CompressedModel loaded;
+            loaded.options = model_options_from_json(checkpoint.model);
+            require(options.name.empty() || options.name == loaded.options.name, path, ": is a checkpoint of '",
+                    loaded.options.name, "', not of '", options.name, "'");
+            loaded.network = make_model(loaded.options);
+            try {
+                transfer(*loaded.network, checkpoint);
+                schemes.attach(*loaded.network);
+                restore(*loaded.network, checkpoint);
+            } catch (const Error& error) {
+                fail(path, ": ", error.what());
+            }
+            loaded.schemes = std::move(schemes);
+            loaded.file.config = checkpoint.config;
+            return loaded;
+        }
+    }
+    LoadedModel loaded = load_model(options, path);
+    return {std::move(loaded.options), std::move(loaded.network), {}, std::move(loaded.file)};
+}
+
+}  // namespace bitloom::quant
