@@ -59,8 +59,13 @@ void conv2d_inference(const Conv2dGeometry& g, const Tensor& x, const Tensor& we
     input(weight, who);
     require_storage(y, x.dtype(), who);
     if (y.numel() == 0) return;
-    if (x.dtype() == DType::f32 && takes_winograd(g))
-        return winograd_forward(g, input(x, who), weight, pb, optional_input(residual, who), epilogue, output(y, who));
+    if (takes_winograd(g, x.dtype())) {
+        return dispatch_storage(x, [&](auto storage) {
+            using T = decltype(storage);
+            winograd_forward(g, input<T>(x, who), weight, pb, optional_input<T>(residual, who), epilogue,
+                             output<T>(y, who));
+        });
+    }
     if (residual && residual->raw() != y.raw()) y.copy_from(*residual);
     const OutputRows py(y, who);
     for_each_part(g, [&](const Conv2dGeometry& part, std::int64_t first) {
@@ -80,7 +85,12 @@ void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tenso
         // Each value of dx is one sum in a fixed order, whatever the threads.
         if (few_channels(g)) return few_channels_backward_data(g, input(dy, who), pw, output(dx, who));
         if (takes_direct3x3_backward_data(g)) return direct3x3_backward_data(g, input(dy, who), pw, output(dx, who));
-        if (takes_winograd(g)) return winograd_backward_data(g, input(dy, who), weight, output(dx, who));
+    }
+    if (takes_winograd(g, dy.dtype())) {
+        return dispatch_storage(dy, [&](auto storage) {
+            using T = decltype(storage);
+            winograd_backward_data(g, input<T>(dy, who), weight, output<T>(dx, who));
+        });
     }
     for_each_part(g, [&](const Conv2dGeometry& part, std::int64_t first) {
         onednn::convolution_backward_data(part, dy.dtype(), pdy.from(first), weight, pdx.from(first));
@@ -98,7 +108,7 @@ void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Ten
         if (dbias) dbias->fill(0);
         return;
     }
-    if (takes_winograd(g)) {
+    if (takes_winograd(g, x.dtype())) {
         if (dbias) bias_backward(dy, *dbias);
         return dispatch_storage(x, [&](auto storage) {
             using T = decltype(storage);

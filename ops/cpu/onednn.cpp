@@ -542,6 +542,10 @@ bool multiplies_bf16() {
     }
 }
 
+bool multiplies_tiles_of_bf16() {
+    const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+    return isa == dnnl::cpu_isa::avx512_core_amx || isa == dnnl::cpu_isa::all;
+}
 std::string instruction_set() { return dnnl_cpu_isa2str(static_cast<dnnl_cpu_isa_t>(dnnl::get_effective_cpu_isa())); }
 
 CacheStats cache_stats() {

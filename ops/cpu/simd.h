@@ -113,6 +113,19 @@ template <class V>
     }
 }
 
+/// sum + a b, lane by lane, where the 32 bits of a lane of a and b are two bf16 whose products are added.
+[[gnu::always_inline]] inline Pack<16>::Float add_pair_products(Pack<16>::Float sum, Pack<16>::Int a, Pack<16>::Int b) {
+#ifdef __AVX512BF16__
+    return reinterpret_cast<Pack<16>::Float>(
+        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)));
+#else
+    using Float = Pack<16>::Float;
+    const Pack<16>::Int upper = Pack<16>::Int{} + static_cast<std::int32_t>(0xffff0000);
+    sum += reinterpret_cast<Float>(a << 16) * reinterpret_cast<Float>(b << 16);
+    return sum + reinterpret_cast<Float>(a & upper) * reinterpret_cast<Float>(b & upper);
+#endif
+}
+
 /// The same value in every lane. (x - 0 is x for every x, so that no instruction is left of it; 0 + x is not for -0.)
 template <class V, class T>
 [[gnu::always_inline]] inline V splat(T value) {

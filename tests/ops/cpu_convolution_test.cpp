@@ -157,7 +157,7 @@ TEST(CpuConvolution, WinogradEqualsReferenceOnIntegers) {
                 for (const std::int64_t pad : {0, 1, 2}) {
                     const std::int64_t width = 6 + pad + (in + out) / 16 % 4;
                     ConvCase c{{9, 7, width, in}, {out, 3, 3, in}, conv_options(1, pad)};
-                    EXPECT_TRUE(cpu::takes_winograd(c.geometry()) || cpu::simd_lanes < 16);
+                    EXPECT_TRUE(cpu::takes_winograd(c.geometry(), DType::f32) || cpu::simd_lanes < 16);
                     expect_convolution_equals_reference(c, cat(in, " to ", out, " channels, padding ", pad));
                 }
             }
@@ -174,7 +174,7 @@ TEST(CpuConvolution, WinogradEqualsReferenceOnIntegers) {
                                        {{64, 8, 8, 24}, {32, 3, 3, 24}, conv_options(1, 1)},
                                        {{64, 8, 8, 32}, {32, 5, 5, 32}, conv_options(1, 1)},
                                        {{1, 4, 4, 32}, {32, 3, 3, 32}, conv_options(1, 1)}};
-    for (const ConvCase& c : others) EXPECT_FALSE(cpu::takes_winograd(c.geometry())) << c.x << ' ' << c.weight;
+    for (const ConvCase& c : others) EXPECT_FALSE(cpu::takes_winograd(c.geometry(), DType::f32)) << c.x << ' ' << c.weight;
 }
 
 TEST(CpuConvolution, WinogradRoundsLittleMoreThanPlainSums) {
