@@ -33,6 +33,21 @@ struct QuantKernels {
     /// ScaleSource::given. `scale` [cells] receives the scales.
     void (*quantize_scaled)(const ScaleRule&, const Tensor& x, const Tensor* groups, const Tensor* given,
                             const Tensor* draws, const Tensor* second, Tensor& y, Tensor& scale, Tensor* gradient);
+
+    /// Batch normalisation over all axes but the last with a step-wise ReLU (ElementKind::relu without slope or cap) as its
+    /// epilogue: y = quantize_element(rule, gamma (x - mean) / sqrt(variance + epsilon) + beta [+ residual]). In training the
+    /// moments are the batch's biased ones, which mean and variance receive; else they are given. `map` [3, C] receives the
+    /// affine map in front of the quantizer, (x - map[0]) map[1] + map[2].
+    void (*batch_norm_quantize)(const ElementRule&, bool training, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                                const Tensor* residual, double epsilon, Tensor& mean, Tensor& variance, Tensor& y,
+                                Tensor& map);
+    /// Its gradients, through the rule's surrogate. What the quantizer saw is computed anew from x, the residual and the map, so
+    /// that y need not be kept: the passes over memory are those of batch norm and ReLU (y is not read; with a residual, the
+    /// residual is read in its place). dx and dresidual are optional.
+    void (*batch_norm_quantize_backward)(const ElementRule&, bool training, const Tensor& dy, const Tensor& x,
+                                         const Tensor* residual, const Tensor& gamma, const Tensor& mean,
+                                         const Tensor& variance, const Tensor& map, double epsilon, Tensor* dx,
+                                         Tensor* dresidual, Tensor& dgamma, Tensor& dbeta);
 };
 
 /// Calls f(name, member pointer) for every kernel of the table, for comparisons and lists of what a backend lacks.
@@ -43,8 +58,10 @@ void for_each_kernel(F&& f) {
     f("quantize", &QuantKernels::quantize);
     f("quantize_backward", &QuantKernels::quantize_backward);
     f("quantize_scaled", &QuantKernels::quantize_scaled);
+    f("batch_norm_quantize", &QuantKernels::batch_norm_quantize);
+    f("batch_norm_quantize_backward", &QuantKernels::batch_norm_quantize_backward);
 }
-inline constexpr int quant_kernel_count = 5;
+inline constexpr int quant_kernel_count = 7;
 static_assert(sizeof(QuantKernels) == quant_kernel_count * sizeof(void*), "list a new kernel in for_each_kernel too");
 
 /// The table of a device. Throws Error for a backend that is not installed.

@@ -96,8 +96,15 @@ std::string SchemeList::configuration() const {
     return all.dump();
 }
 
-void SchemeList::attach(Module& network) const {
-    for (const auto& scheme : schemes_) scheme->attach(network);
+void SchemeList::attach(Module& network, const Shape& input) const {
+    for (const auto& scheme : schemes_) {
+        scheme->input = input;
+        scheme->attach(network);
+    }
+}
+
+void SchemeList::adapt_initial_weights(Module& network) const {
+    for (const auto& scheme : schemes_) scheme->adapt_initial_weights(network);
 }
 
 void SchemeList::add_to(Trainer& trainer) const {

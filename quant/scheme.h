@@ -28,6 +28,8 @@ class Scheme {
     /// start from. Called once, before the optimizer is made: transforms may own leaves. Throws UsageError in one line
     /// for a configuration that the network does not fit (a layer that it does not have).
     virtual void attach(Module& network) = 0;
+    /// Adapts freshly drawn weights to what was attached. Called after attach, unless the weights were loaded.
+    virtual void adapt_initial_weights(Module& network) { (void)network; }
     /// What runs around the steps of a training run (engine/train/callback.h), in this order. Called after attach.
     virtual std::vector<std::shared_ptr<Callback>> callbacks() { return {}; }
     /// False while the network is not yet what the scheme will make of it (a pruning schedule that still goes on): epochs
@@ -39,6 +41,9 @@ class Scheme {
     virtual std::vector<LossTerm> loss_terms() { return {}; }
     /// JSON object for reports: what stands where, and what it has come to (bits, sparsity, ...).
     virtual std::string report(Module& network) const = 0;
+
+    /// Shape of an image, [height, width, channels]; the program sets it before attach. Rank 0: not known.
+    Shape input{};
 };
 
 /// Builds a scheme from a JSON object. Throws UsageError in one line that names the key for what it cannot read.
@@ -73,7 +78,9 @@ class SchemeList {
     const std::vector<std::unique_ptr<Scheme>>& schemes() const { return schemes_; }
     /// [{"scheme": name, "configuration": {...}}, ...]
     std::string configuration() const;
-    void attach(Module& network) const;
+    /// `input`: shape of an image, [height, width, channels].
+    void attach(Module& network, const Shape& input = {}) const;
+    void adapt_initial_weights(Module& network) const;
     /// Gives the trainer the callbacks and loss terms of all.
     void add_to(Trainer& trainer) const;
     bool settled() const;

@@ -1,12 +1,14 @@
 #include "quant/schemes.h"
 
 #include "quant/pruning/scheme.h"
+#include "quant/qkeras/scheme.h"
 
 namespace bitloom::quant {
 
 std::vector<SchemeEntry> built_in_schemes() {
     return {
         pruning::scheme_entry(),
+        qkeras::scheme_entry(),
     };
 }
 

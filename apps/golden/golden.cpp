@@ -21,9 +21,13 @@ std::vector<std::string_view> components(std::string_view path) {
     return parts;
 }
 
+bool is_deep(std::string_view pattern) { return pattern.ends_with("/**"); }
+
 bool matches(std::string_view pattern, std::string_view path) {
+    const bool deep = is_deep(pattern);
+    if (deep) pattern.remove_suffix(3);
     const auto wanted = components(pattern), found = components(path);
-    if (wanted.size() != found.size()) return false;
+    if (deep ? found.size() < wanted.size() : found.size() != wanted.size()) return false;
     for (std::size_t i = 0; i < wanted.size(); ++i)
         if (wanted[i] != "*" && wanted[i] != found[i]) return false;
     return true;
@@ -186,7 +190,7 @@ class Walk {
 
     void group(const std::string& path) {
         const Families::Entry* entry = path.empty() ? nullptr : families_.find(path);
-        if (entry && !entry->shared) {
+        if (entry && !entry->shared && !(is_deep(entry->pattern) && only_contains_groups(path))) {
             if (entry->evaluator && wanted(path)) evaluate(path, entry->evaluator);
             return;
         }
@@ -202,6 +206,9 @@ class Walk {
         for (const std::string& name : datasets_)
             if (name.starts_with(prefix) && name.find('/', prefix.size()) == std::string::npos) return true;
         return false;
+    }
+    bool only_contains_groups(const std::string& group) const {
+        return !has_datasets(group) && file_.attributes(group).empty() && !file_.groups(group).empty();
     }
     bool wanted(const std::string& path) const {
         if (only_.empty()) return true;

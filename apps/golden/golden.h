@@ -61,7 +61,8 @@ void expect_equal(std::string_view what, double got, double want);
 void expect_equal(std::string_view what, const std::string& got, const std::string& want);
 
 /// Which evaluator serves which groups. A pattern is a path with `*` for one component; the first that matches a group
-/// wins, and all below the group belongs to the case.
+/// wins, and all below the group belongs to the case. A pattern that ends in `/**` matches the groups at any depth that hold
+/// datasets or attributes themselves.
 class Families {
    public:
     void add(std::string pattern, Evaluator evaluator) { entries_.push_back({std::move(pattern), std::move(evaluator)}); }

@@ -69,14 +69,17 @@ void BatchNorm::update_moving_averages(const Tensor& mean, const Tensor& varianc
         num_batches_tracked.fill(num_batches_tracked.item() + 1);
 }
 
-Var BatchNorm::normalize(Context& context, const Var& x, const Var& residual, bool relu) {
+Var BatchNorm::normalize(Context& context, const Var& x, const Var& residual, bool relu, NormActivation* fused) {
     const ops::NormEpilogue epilogue = relu ? ops::NormEpilogue::relu : ops::NormEpilogue::none;
     const Var gamma = weight.effective(context), beta = bias.effective(context);
-    if (!context.training)
+    if (!context.training) {
+        if (fused) return fused->normalize(context, x, gamma, beta, residual, config_.epsilon, running_mean, running_var);
         return ops::batch_norm_inference(x, gamma, beta, residual, running_mean, running_var, config_.epsilon,
                                          epilogue);
+    }
     Tensor mean, variance;
-    Var y = ops::batch_norm_training(x, gamma, beta, residual, config_.epsilon, epilogue, mean, variance);
+    Var y = fused ? fused->normalize(context, x, gamma, beta, residual, config_.epsilon, mean, variance)
+                  : ops::batch_norm_training(x, gamma, beta, residual, config_.epsilon, epilogue, mean, variance);
     update_moving_averages(mean, variance, x.shape());
     return y;
 }
@@ -87,10 +90,15 @@ Var BatchNorm::forward(Context& context, std::span<const Var> inputs) {
 
 Var norm_act(Context& context, BatchNorm& bn, Add* add, Module* activation, const Var& x, const Var* residual) {
     require(!residual || add, bn.path(), ": norm_act with a residual needs the module that adds");
-    const bool hooked = bn.has_hooks() || (residual && add->has_hooks()) || (activation && activation->has_hooks());
+    NormActivation* fused = nullptr;
+    if (activation && !activation->layer_transform && !activation->output_transform) {
+        fused = dynamic_cast<NormActivation*>(activation->activation_transform.get());
+        if (fused && !fused->fuses(context, x)) fused = nullptr;
+    }
+    const bool hooked = bn.has_hooks() || (residual && add->has_hooks()) || (activation && !fused && activation->has_hooks());
     const bool relu = dynamic_cast<ReLU*>(activation) != nullptr;
-    if (!context.observer && !hooked && (!activation || relu))
-        return bn.normalize(context, x, residual ? *residual : Var(), relu);
+    if (!context.observer && !hooked && (!activation || relu || fused))
+        return bn.normalize(context, x, residual ? *residual : Var(), relu && !fused, fused);
     Var y = bn(context, x);
     if (residual) y = (*add)(context, {y, *residual});
     return activation ? (*activation)(context, y) : y;

@@ -25,6 +25,17 @@ struct BatchNormConfig {
 BatchNormConfig pytorch_batch_norm(std::int64_t channels);
 BatchNormConfig keras_batch_norm(std::int64_t channels);
 
+/// An activation transform that the batch norm in front of it can run in its own pass.
+class NormActivation : public ActivationTransform {
+   public:
+    /// True where `normalize` stands for the normalisation and `apply` in a pass on activations like x.
+    virtual bool fuses(const Context& context, const Var& x) const = 0;
+    /// activation(gamma (x - mean) / sqrt(variance + epsilon) + beta [+ residual]); `residual` may be undefined. In
+    /// training the moments are the batch's, which `mean` and `variance` receive; else they are given.
+    virtual Var normalize(Context& context, const Var& x, const Var& gamma, const Var& beta, const Var& residual,
+                          double epsilon, Tensor& mean, Tensor& variance) = 0;
+};
+
 /// Over all axes but the last.
 class BatchNorm final : public Layer {
    public:
@@ -46,12 +57,12 @@ class BatchNorm final : public Layer {
 
    private:
     friend Var norm_act(Context&, BatchNorm&, Add*, Module*, const Var&, const Var*);
-    Var normalize(Context& context, const Var& x, const Var& residual, bool relu);
+    Var normalize(Context& context, const Var& x, const Var& residual, bool relu, NormActivation* fused = nullptr);
     BatchNormConfig config_;
 };
 
 /// activation(bn(x) [+ residual]) in one pass where nothing looks on or steps in: no observer, no hook on the modules,
-/// and an activation that is null or a ReLU. Otherwise the modules run one by one, so that graphs and transforms see
+/// and an activation that is null, a ReLU, or replaced by a NormActivation that fuses. Otherwise the modules run one by one, so that graphs and transforms see
 /// each. `add` runs the addition and is needed with a residual; both paths give equal results.
 Var norm_act(Context& context, BatchNorm& bn, Add* add, Module* activation, const Var& x, const Var* residual);
 inline Var norm_act(Context& context, BatchNorm& bn, Module* activation, const Var& x) {

@@ -3,25 +3,12 @@
 
 #include <cmath>
 
-#include "ops/cpu/columns.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cpu/norm_passes.h"
 
 namespace bitloom::ops::cpu {
 
 namespace {
-
-/// Sums of x - shift and of its square. With a shift near the mean the squares do not cancel.
-template <class T>
-struct MomentTerm {
-    const T* x;
-    const float* shift;
-    template <class V>
-    [[gnu::always_inline]] void add(std::int64_t i, std::int64_t lane, V (&sums)[2]) const {
-        const V d = load<V>(x + i) - load<V>(shift + lane);
-        sums[0] += d;
-        sums[1] += d * d;
-    }
-};
 
 /// The gradient behind the epilogue, which passes where its output is positive.
 template <class V, bool relu, class T>
@@ -54,7 +41,7 @@ void apply(const PeriodicConstants& constants, std::int64_t rows, const T* x, co
     constants.for_each_run(rows, [=](std::int64_t first, std::int64_t count) {
         for_lanes(count, [=]<int N>(std::int64_t i) {
             using V = typename Pack<N>::Float;
-            V v = (load<V>(x + first + i) - load<V>(mean + i)) * load<V>(slope + i) + load<V>(offset + i);
+            V v = affine<V>(x, first + i, mean, slope, offset, i);
             if constexpr (residual) v += load<V>(r + first + i);
             if constexpr (relu) v = v < V{} ? V{} : v;  // NaN passes
             store<V>(y + first + i, v);
@@ -163,18 +150,8 @@ void forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Ten
     Tensor totals = Tensor::empty({2, channels}, DType::f64);
     double *sum = totals.write<double>(), *square = sum + channels;
 
-    // The shift is the mean of the first rows: a rest that lies far from it is itself what makes the variance large.
-    const std::int64_t sample = std::min<std::int64_t>(rows, std::max<std::int64_t>(4096 / channels, 16));
-    PeriodicConstants shift(channels, 4 * simd_lanes, 1);
-    column_sums<1>(sample, channels, ColumnTerm<T>{px}, sum);
-    shift.set(0, [&](std::int64_t c) { return sum[c] / static_cast<double>(sample); });
-    column_sums<2>(rows, channels, MomentTerm<T>{px, shift[0]}, sum);
-
-    const double m = static_cast<double>(rows);
+    batch_moments(rows, channels, px, sum, square);
     for (std::int64_t c = 0; c < channels; ++c) {
-        const double shifted_mean = sum[c] / m;
-        sum[c] = shift[0][c] + shifted_mean;
-        square[c] = std::max(square[c] / m - shifted_mean * shifted_mean, 0.0);
         pm[c] = static_cast<float>(sum[c]);
         pv[c] = static_cast<float>(square[c]);
     }

@@ -9,6 +9,8 @@ const QuantKernels& cpu_quant_kernels() {
         .quantize = cpu::quantize,
         .quantize_backward = cpu::quantize_backward,
         .quantize_scaled = cpu::quantize_scaled,
+        .batch_norm_quantize = cpu::batch_norm_quantize,
+        .batch_norm_quantize_backward = cpu::batch_norm_quantize_backward,
     };
     return table;
 }

@@ -314,12 +314,10 @@ Quantized TensorQuantizer::scaled(const Var& x, const Pass& pass, bool report) c
     return result;
 }
 
-Tensor codes(const Quantized& quantized) {
-    require(quantized.step.defined(), "codes: the values are no multiples of a step");
-    const Tensor& values = quantized.values.value();
+Tensor codes(const Tensor& values, const Tensor& step) {
+    require(step.defined(), "codes: the values are no multiples of a step");
     Tensor ratio = Tensor::empty_like(values);
-    Tensor divisor = quantized.step;
-    ops::op_kernels(values.device()).binary_forward(ops::BinaryOp::divide, values, divisor, ratio);
+    ops::op_kernels(values.device()).binary_forward(ops::BinaryOp::divide, values, step, ratio);
     std::vector<std::int32_t> whole;
     for (const double v : ratio.values<double>())
         whole.push_back(std::isfinite(v) ? static_cast<std::int32_t>(std::nearbyint(v)) : 0);  // 0 / 0: a channel of zeros

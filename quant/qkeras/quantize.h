@@ -73,7 +73,7 @@ class TensorQuantizer {
     ScaleRule scale_[2];
 };
 
-/// Integer codes (i32, the shape of the values) of what `quantize` returned. Throws Error where there is no step.
-Tensor codes(const Quantized& quantized);
+/// Integer codes (i32, the shape of the values): values / step. Throws Error where there is no step.
+Tensor codes(const Tensor& values, const Tensor& step);
 
 }  // namespace bitloom::quant::qkeras

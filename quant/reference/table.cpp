@@ -9,6 +9,8 @@ const QuantKernels& reference_quant_kernels() {
         .quantize = reference::quantize,
         .quantize_backward = reference::quantize_backward,
         .quantize_scaled = reference::quantize_scaled,
+        .batch_norm_quantize = reference::batch_norm_quantize,
+        .batch_norm_quantize_backward = reference::batch_norm_quantize_backward,
     };
     return table;
 }

@@ -217,11 +217,12 @@ TEST(Quantizers, CodesTimesStepAreTheValues) {
     for (const std::string text : {"quantized_bits(4,0,alpha=1)", "quantized_bits(4,1,alpha='auto')", "quantized_linear(1,0)",
                                    "quantized_linear(4,0,alpha='auto')", "binary(alpha='auto_po2')", "ternary(alpha=0.3)", "quantized_relu(3,1)"}) {
         const Quantized got = TensorQuantizer(parse_quantizer(text)).quantize(tape.constant(x));
-        const Values k = codes(got).values<double>(), step = got.step.values<double>();
+        const Values k = codes(got.values.value(), got.step).values<double>(), step = got.step.values<double>();
         const Values y = got.values.value().values<double>();
         for (std::size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(k[i] * step[step.size() == 1 ? 0 : i % 7], y[i], 1e-6) << text;
     }
-    EXPECT_THROW(codes(TensorQuantizer(parse_quantizer("quantized_po2(4)")).quantize(tape.constant(x))), Error);
+    const Quantized powers = TensorQuantizer(parse_quantizer("quantized_po2(4)")).quantize(tape.constant(x));
+    EXPECT_THROW(codes(powers.values.value(), powers.step), Error);
 }
 
 }  // namespace
