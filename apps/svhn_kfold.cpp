@@ -38,7 +38,7 @@ struct KfoldFlags {
     std::string augment, moving_variance = "fused", precision = "fp32";
     std::vector<std::int64_t> widths{16, 14, 12, 10, 8, 6, 4, 3, 2, 1};
     std::int64_t prune_begin = 1000, prune_end = 8000, prune_frequency = 100;
-    std::string prune_config, qkeras_compat = "current";
+    std::string prune_config;
     bool reference_any_sparsity = false, reference_second_1bit = false;
     bool reference_last_epoch = false, file_order = false, deterministic = false;
     std::int64_t jobs = 0, checkpoint_every_steps = 0;
@@ -78,9 +78,7 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
               "quantization-aware training at each width in turn, from the weights of the next wider one; the widest "
               "from full_N of the same out-dir");
     flags.add("widths", values.widths, "of --quantize: bits of kernels, biases and activations; 2 ternary, 1 binary",
-              {.min = 1, .max = 16});
-    flags.add("qkeras-compat", values.qkeras_compat, "release of QKeras whose numbers --quantize follows",
-              {.choices = {"current", "0.8"}});
+              {.min = 1, .max = 32});
     flags.add("prune", values.prune,
               "magnitude pruning to 50 %, from full_N, or with --quantize from quant_Bbit_N of the same out-dir");
     flags.add("prune-begin", values.prune_begin, "step of the first mask", {.min = 0});
@@ -181,7 +179,6 @@ KfoldChoice kfold_choice(const KfoldFlags& values, const CommonFlags& common, co
     choice.quantize = values.quantize;
     choice.prune = values.prune;
     choice.widths = values.widths;
-    choice.qkeras_compat = values.qkeras_compat;
     if (values.prune) choice.pruning = pruning_options(values, flags, choice.network);
     if (values.load_model) choice.load_from = values.load_model_from;
     choice.last_epoch = values.reference_last_epoch;

@@ -250,8 +250,7 @@ int run(int argc, char** argv) {
     if (!values.init_weights.empty()) load_initial_weights(*model, values.init_weights);
     const bool resumes = common.resume && std::filesystem::exists(files.last);
     if (resumes) schemes = quant::schemes_of(load_checkpoint(files.last).config);  // the file may have changed since
-    schemes.attach(*model, resolve(model_options).input);
-    if (values.init_weights.empty()) schemes.adapt_initial_weights(*model);
+    schemes.attach(*model);
     model->to(dtype_of(values));
     model->to(device);
     const std::unique_ptr<Optimizer> optimizer = make_optimizer(

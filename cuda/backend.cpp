@@ -51,6 +51,7 @@ void install(int index) {
     register_memory_source(device, *installed[index]);
     register_engine_kernels(DeviceKind::cuda, engine_kernel_table());
     ops::register_op_kernels(DeviceKind::cuda, op_kernel_table());
+    register_optim_kernels(DeviceKind::cuda, optim_kernel_table());
 }
 
 std::string description() {

@@ -2,11 +2,13 @@
 // The kernel tables that cuda::install registers, each filled where its kernels are.
 
 #include "engine/kernels.h"
+#include "engine/optim/kernels.h"
 #include "ops/kernels.h"
 
 namespace bitloom::cuda {
 
 const EngineKernels& engine_kernel_table();  // cuda/engine_kernels.cu
 const ops::OpKernels& op_kernel_table();     // cuda/op_table.cpp
+const OptimKernels& optim_kernel_table();    // cuda/ops/optimizer.cu
 
 }  // namespace bitloom::cuda

@@ -58,7 +58,7 @@ CompressedModel load_compressed(const ModelOptions& options, const std::string& 
             loaded.network = make_model(loaded.options);
             try {
                 transfer(*loaded.network, checkpoint);
-                schemes.attach(*loaded.network, resolve(loaded.options).input);
+                schemes.attach(*loaded.network);
                 restore(*loaded.network, checkpoint);
             } catch (const Error& error) {
                 fail(path, ": ", error.what());

@@ -97,8 +97,7 @@ std::unique_ptr<Module> build(const FoldSettings& settings, const FoldModel& wha
             fail(what.initial_weights, ": ", error.what());
         }
     }
-    schemes.attach(*network, resolve(what.network).input);
-    if (what.initial_weights.empty()) schemes.adapt_initial_weights(*network);
+    schemes.attach(*network);
     network->to(settings.device);
     return network;
 }

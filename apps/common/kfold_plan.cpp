@@ -97,7 +97,7 @@ FoldPlan plan_scan(const KfoldChoice& choice, int fold) {
         const std::string group = cat("quant_", width, "bit");
         FoldModel model;
         model.network = choice.network;
-        model.schemes = with_pruning(scan_schemes(width, choice.qkeras_compat), choice);
+        model.schemes = with_pruning(scan_schemes(width), choice);
         model = named(model, choice, group, fold);
         model.initial_weights = handed_over(choice, choice.prune ? cat(group, "_", fold) : wider);
         if (choice.prune) require_trained(model.name, model.initial_weights, "--quantize without --prune");
@@ -131,10 +131,14 @@ FoldPlan plan_fold(const KfoldChoice& choice, int fold) {
     return plan;
 }
 
-std::string scan_schemes(std::int64_t width, const std::string& compat) {
-    Json configuration{{"bits", width}};
-    if (compat != "current") configuration["compat"] = compat;
-    return Json::array({{{"scheme", "qkeras"}, {"configuration", configuration}}}).dump();
+std::string scan_schemes(std::int64_t width) {
+    const std::string weights = width == 1   ? "binary(alpha=1)"
+                                : width == 2 ? "ternary(alpha=1)"
+                                             : cat("quantized_bits(", width, ",0,alpha=1)");
+    const Json layer{{"kernel_quantizer", weights}, {"bias_quantizer", weights}};
+    const Json dictionary{
+        {"QConv2D", layer}, {"QDense", layer}, {"QActivation", {{"relu", cat("quantized_relu(", width, ",0)")}}}};
+    return Json::array({{{"scheme", "qkeras"}, {"configuration", {{"dictionary", dictionary}}}}}).dump();
 }
 
 void check_widths(const std::vector<std::int64_t>& widths) {

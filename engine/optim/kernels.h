@@ -51,6 +51,7 @@ struct OptimRows {
     auto end() const { return host.end(); }
 
     std::span<const OptimRow> host;
+    Device where = cpu_device;  ///< of all values, gradients and states
     /// The same rows in the memory of a device that is not the host's, null elsewhere. Of what changes from step to step
     /// (learning_rate, step) only these are up to date where a captured step is replayed.
     const OptimRow* device = nullptr;

@@ -85,6 +85,7 @@ void Optimizer::upload() {
 void Optimizer::apply() {
     if (!rows_.empty()) {
         OptimRows rows(rows_);
+        rows.where = device_;
         if (!device_.is_host()) {
             rows.device = static_cast<const OptimRow*>(device_rows_.raw());
             rows.halted = halted_.defined() ? halted_.read<std::int32_t>() : nullptr;
