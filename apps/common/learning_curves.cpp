@@ -1,19 +1,11 @@
 #include "apps/common/learning_curves.h"
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <filesystem>
-#include <iostream>
 #include <sstream>
 
+#include "apps/common/gnuplot.h"
 #include "engine/io/atomic_file.h"
-
-extern char** environ;
 
 namespace bitloom {
 namespace {
@@ -80,25 +72,6 @@ std::string script_of(const std::vector<LearningCurve>& curves) {
     return out.str();
 }
 
-// Exit status of gnuplot run in `folder` with its messages in learning_curves.log there; -1 where it cannot be started.
-int run_gnuplot(const std::string& folder) {
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
-    posix_spawn_file_actions_addopen(&actions, 1, "learning_curves.log", O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    std::string program = "gnuplot", script = "learning_curves.gp";
-    char* arguments[] = {program.data(), script.data(), nullptr};
-    pid_t child = 0;
-    const int error = posix_spawnp(&child, "gnuplot", &actions, nullptr, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (error != 0) return -1;
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR) return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 }  // namespace
 
 bool plot_learning_curves(const std::string& folder, const std::vector<LearningCurve>& curves) {
@@ -107,19 +80,7 @@ bool plot_learning_curves(const std::string& folder, const std::vector<LearningC
     for (const LearningCurve& curve : curves)
         if (!curve.loss.empty()) drawn.push_back(curve);
     for (const LearningCurve& curve : drawn) write_file_atomically(folder + "/" + data_file(curve), data_of(curve));
-    write_file_atomically(folder + "/learning_curves.gp", script_of(drawn));
-
-    const std::string log = folder + "/learning_curves.log";
-    const int status = run_gnuplot(folder);
-    if (status == 0) {
-        std::filesystem::remove(log);
-        return true;
-    }
-    if (status == -1 || status == 127)  // 127: what glibc's spawn reports through the child where exec fails
-        std::cerr << "gnuplot not found: no learning curves (later: gnuplot learning_curves.gp in " << folder << ")\n";
-    else
-        std::cerr << "gnuplot failed: no learning curves; its messages are in " << log << "\n";
-    return false;
+    return run_gnuplot(folder, "learning_curves", script_of(drawn), "learning curves");
 }
 
 }  // namespace bitloom
