@@ -1,6 +1,5 @@
 // Fine-tuning under a fixed precision scheme (bsq.md, 2.4).
 
-#include <filesystem>
 #include <iostream>
 
 #include "apps/bsq/run.h"
@@ -25,7 +24,7 @@ void print_table(const BitNetwork& bits) {
 Result run_finetuning(const Settings& settings) {
     Session session("bsq_finetune", settings);
     BitNetwork& bits = session.bits();
-    const bool fresh = !settings.common.resume;
+    const bool fresh = !session.resuming();
     Representation loaded = Representation::floating;
     if (!settings.model_file.empty() && fresh) loaded = session.load(settings.model_file).representation;
     if (loaded != Representation::fixed) {

@@ -104,10 +104,13 @@ LoaderOptions Session::loader_options(std::int64_t batch) const {
     return options;
 }
 
+bool Session::resuming() const { return settings_.common.resume && std::filesystem::exists(path("last.h5")); }
+
 NetworkFile Session::load(const std::string& path) {
     model_->to(cpu_device);
     const NetworkFile file = read_network(path, *bits_);
-    require(!settings_.bin || file.representation == Representation::bits, path,
+    require(!settings_.bin || path != settings_.model_file ||
+                file.representation == Representation::bits, path,
             ": holds no bit planes, which --bin asks for (leave it out to have them made)");
     model_->to(device_);
     return file;
@@ -173,7 +176,7 @@ std::optional<TrainResult> Session::train(const Training& training, double& best
     for (const auto& [title, field] : training.columns) columns.push_back(field);
     trainer.add(std::make_shared<CsvHistory>(path("history.csv"), columns));
     trainer.add(std::make_shared<ProgressBar>());
-    if (settings_.common.resume && std::filesystem::exists(options.checkpoint)) trainer.resume(options.checkpoint);
+    if (resuming()) trainer.resume(options.checkpoint);
     TrainResult result = trainer.fit(train_loader, test_loader_.get());
     best_accuracy = files->best();
     if (result.interrupted && !limit.reached()) {

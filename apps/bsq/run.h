@@ -36,6 +36,8 @@ class Session {
     BitNetwork& bits() { return *bits_; }
     const std::vector<std::pair<std::string, Parameter*>>& alphas() const { return alphas_; }
 
+    /// Whether there is a run to continue: --resume was given and last.h5 is there.
+    bool resuming() const;
     /// Fills the network from a file; --bin refuses floating-point ones. Parameters stay on the run's device.
     NetworkFile load(const std::string& path);
     /// The test set, test_batch images a time in file order.

@@ -22,9 +22,10 @@ void print_loss(const ClassificationMetrics& metrics) {
 Result run_training(const Settings& settings) {
     Session session("bsq_train", settings);
     BitNetwork& bits = session.bits();
-    if (!settings.model_file.empty() && !settings.common.resume) session.load(settings.model_file);
+    const bool fresh = !session.resuming();
+    if (!settings.model_file.empty() && fresh) session.load(settings.model_file);
     bits.to_bits(static_cast<int>(settings.bits));
-    if (!settings.evaluate && !settings.common.resume) {
+    if (!settings.evaluate && fresh) {
         session.print_statistics();
         if (!settings.model_file.empty()) session.print_test();
     }
