@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
     add_qkeras_svhn(families);
     add_qkeras_pruning(families);
     add_qkeras_training(families);
+    add_qkeras_qtools(families);
     add_qkeras_search(families);
     return golden_main(argc, argv, "golden_qkeras",
                        "Evaluates golden files of QKeras quantization, pruning, search and cost models.", families);

@@ -100,8 +100,18 @@ Hyperparameter hyperparameter_named(const std::string& name) {
     return space.real(name, std::stod(parts[1]), std::stod(parts[2]), step, search::Sampling::logarithmic);
 }
 
+/// Stored as float32, but decoded before that: the shortest decimal between is what decides at the border of two values.
+double as_written(float stored) {
+    char text[32];
+    const auto end = std::to_chars(text, text + sizeof text, stored).ptr;
+    double value = stored;
+    std::from_chars(text, end, value);
+    return value;
+}
+
 void encoding(const Case& c) {
-    const std::vector<double> probs = c.tensor("probs", DType::f64).values<double>();
+    std::vector<double> probs;
+    for (const float p : c.tensor("probs").values<float>()) probs.push_back(as_written(p));
     for (const std::string& path : c.file().datasets(c.path())) {
         const std::string name = path.substr(path.rfind('/') + 1);
         const std::size_t cut = name.rfind('_');
