@@ -52,6 +52,14 @@ std::vector<Entry> make_entries() {
                        defaults_for("mnist_mlp", {28, 28, 1}), make_mnist_mlp});
     entries.push_back({"CIFAR-10 network of the GPFQ experiments: 6 convolutions, 2 dense layers",
                        defaults_for("gpfq_cnn", {32, 32, 3}), make_gpfq_cnn});
+    ModelOptions tuned = defaults_for("tuned_cnn", {32, 32, 3});
+    tuned.variant = "flatten";
+    tuned.filters = {4, 4, 4};
+    tuned.kernels = {3, 3, 3};
+    tuned.pooling = {2, 2, 2};
+    tuned.dense_units = {32};
+    tuned.dropout = {0};
+    entries.push_back({"network of svhn_tune's search space: SAME convolutions, pooling, dense layers", tuned, make_tuned_cnn});
     entries.push_back({"LeNet-5 with ReLU and max pooling", defaults_for("lenet5", {28, 28, 1}), make_lenet5});
     return entries;
 }
@@ -80,10 +88,12 @@ void for_each_option(F&& f) {
     f("strides", &ModelOptions::strides);
     f("pooling", &ModelOptions::pooling);
     f("dense_units", &ModelOptions::dense_units);
+    f("dropout", &ModelOptions::dropout);
 }
 
 void read_option(const Json& value, std::string& option) { value.get_to(option); }
 void read_option(const Json& value, std::vector<std::int64_t>& option) { option = integers_from_json(value); }
+void read_option(const Json& value, std::vector<double>& option) { value.get_to(option); }
 }  // namespace
 
 const std::vector<std::string>& model_names() {

@@ -14,6 +14,12 @@ namespace bitloom {
 /// UsageError where the lists disagree in length or a map becomes empty.
 std::unique_ptr<Module> make_svhn_cnn(const ModelOptions& options);
 
+/// The network that svhn_tune searches (svhn-qkeras.md, section 4.3): batch norm on the input, then for each SAME
+/// convolution 2x2 pooling (2: max, 1: average), batch norm and ReLU; the map is reduced as `variant` says; dense layers
+/// (0 units: none) with batch norm, ReLU and dropout; a dense output layer. All with bias, Glorot uniform. Throws UsageError
+/// where the lists disagree or a map becomes empty.
+std::unique_ptr<Module> make_tuned_cnn(const ModelOptions& options);
+
 /// MNIST MLP of gpfq-lumping.md, section 4.1: 500 and 300 units, each dense + bias, ReLU, batch norm.
 std::unique_ptr<Module> make_mnist_mlp(const ModelOptions& options);
 

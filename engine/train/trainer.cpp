@@ -123,8 +123,9 @@ void Trainer::run_step(const Batch& batch, Tape& tape) {
 
 void Trainer::check_finite(double loss) const {
     if (std::isfinite(loss)) return;
-    fail("training: the loss is ", loss, " in epoch ", state_.epoch + 1, ", batch ", state_.batch + 1, " (step ",
-         state_.step + 1, ")", last_checkpoint_.empty() ? "" : "; the last good checkpoint is " + last_checkpoint_);
+    throw DivergedError(cat("training: the loss is ", loss, " in epoch ", state_.epoch + 1, ", batch ",
+                            state_.batch + 1, " (step ", state_.step + 1, ")",
+                            last_checkpoint_.empty() ? "" : "; the last good checkpoint is " + last_checkpoint_));
 }
 
 void Trainer::finish_epoch(Loader* validation) {

@@ -33,6 +33,12 @@ struct TrainerOptions {
     std::string configuration{};      ///< JSON, goes into checkpoints as Checkpoint::config
 };
 
+/// The loss or the weights are not finite: the training has diverged.
+class DivergedError : public Error {
+public:
+    using Error::Error;
+};
+
 /// Where a run stands. Saved with each checkpoint.
 struct TrainState {
     std::int64_t epoch = 0;    ///< from 0
@@ -67,7 +73,7 @@ public:
     void resume(const std::string& path);
     /// Trains from the current position to the last epoch. A step: before_forward, forward, loss, backward,
     /// after_backward, optimizer step and projections, after_step; the gradients of the optimizer's parameters are then
-    /// dropped. At the end of an epoch: before_evaluate_or_save, validation, after_epoch, checkpoint. Throws Error
+    /// dropped. At the end of an epoch: before_evaluate_or_save, validation, after_epoch, checkpoint. Throws DivergedError
     /// naming epoch and step where the loss is not finite, before any weight has changed, or where weights that are not
     /// finite would be saved; the last checkpoint then stands.
     TrainResult fit(Loader& train, Loader* validation = nullptr);

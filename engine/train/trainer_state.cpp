@@ -105,8 +105,8 @@ void Trainer::check_finite(const std::vector<std::pair<std::string, Tensor>>& te
                           : tensor.dtype() == DType::f64 ? finite(tensor, 0.0)
                                                          : true;
         if (!good)
-            fail("training: '", name, "' is not finite after step ", state_.step,
-                 last_checkpoint_.empty() ? "" : "; the last good checkpoint is " + last_checkpoint_);
+            throw DivergedError(cat("training: '", name, "' is not finite after step ", state_.step,
+                                    last_checkpoint_.empty() ? "" : "; the last good checkpoint is " + last_checkpoint_));
     }
 }
 
