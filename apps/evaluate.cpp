@@ -6,6 +6,7 @@
 
 #include "apps/common/common_flags.h"
 #include "apps/common/run_folder.h"
+#include "apps/common/scheme_flags.h"
 #include "apps/common/text.h"
 #include "engine/data/loader.h"
 #include "engine/data/resize.h"
@@ -183,10 +184,13 @@ int run(int argc, char** argv) {
     add_evaluate_flags(flags, values);
     add_data_flags(flags, data_flags);
     add_common_flags(flags, common);
+    SchemeFlags scheme_flags;
+    add_scheme_flags(flags, scheme_flags);
     flags.example("--model resnet20 --weights bsq_resnet20_fp.h5 --dataset cifar10 --data-dir data",
                   "a trained ResNet-20 on CIFAR-10");
     flags.example("--weights runs/lenet/best.h5 --dataset mnist --data-dir data --top-k 5 --per-class",
                   "a checkpoint of one's own, with more detail");
+    flags.example("--weights runs/svhn/best.h5 --dataset digits --bits 6", "what its accuracy is with 6-bit weights and activations");
     flags.example("--resume --out-dir results/resnet20", "the evaluation that is recorded there, once more");
     flags.parse(argc, argv);
     if (common.resume) {
@@ -212,7 +216,7 @@ int run(int argc, char** argv) {
     ModelOptions options;
     options.name = values.model;
     options.variant = values.variant;
-    const quant::CompressedModel loaded = quant::load_compressed(options, values.weights);
+    const quant::CompressedModel loaded = quant::load_compressed(options, values.weights, make_schemes(scheme_flags));
     const std::string normalize =
         values.normalize.empty() ? recorded_normalization(loaded.file.config) : values.normalize;
     DatasetOptions source = dataset_options(data_flags);

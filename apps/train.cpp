@@ -223,6 +223,8 @@ int run(int argc, char** argv) {
     flags.example(
         "--model resnet20 --dataset cifar10 --scheme pruning --scheme-config two_of_four.json --out-dir runs/sparse",
         "2:4 sparsity, where the file holds {\"granularity\": \"2:4\"}");
+    flags.example("--model svhn_cnn --dataset digits --optimizer keras-amsgrad --lr 3e-3 --bits 4 --out-dir runs/svhn4",
+                  "quantization-aware training with 4-bit weights and activations");
     flags.example("--resume --out-dir runs/resnet20", "continues it after an interruption");
     flags.parse(argc, argv);
     if (common.resume && !common.out_dir.empty()) {
@@ -250,7 +252,8 @@ int run(int argc, char** argv) {
     if (!values.init_weights.empty()) load_initial_weights(*model, values.init_weights);
     const bool resumes = common.resume && std::filesystem::exists(files.last);
     if (resumes) schemes = quant::schemes_of(load_checkpoint(files.last).config);  // the file may have changed since
-    schemes.attach(*model);
+    schemes.attach(*model, model_options.input);
+    if (values.init_weights.empty() && !resumes) schemes.adapt_initial_weights(*model);
     model->to(dtype_of(values));
     model->to(device);
     const std::unique_ptr<Optimizer> optimizer = make_optimizer(

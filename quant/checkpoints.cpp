@@ -46,11 +46,12 @@ void transfer(Module& network, const Checkpoint& checkpoint) {
     restore(network, latent);
 }
 
-CompressedModel load_compressed(const ModelOptions& options, const std::string& path) {
+CompressedModel load_compressed(const ModelOptions& options, const std::string& path, SchemeList added) {
     if (is_checkpoint(path)) {
         const Checkpoint checkpoint = load_checkpoint(path);
         SchemeList schemes = schemes_of(checkpoint.config);
         if (!schemes.empty()) {
+            if (!added.empty()) throw UsageError(cat(path, ": its network is compressed already; leave --scheme out"));
             CompressedModel loaded;
             loaded.options = model_options_from_json(checkpoint.model);
             require(options.name.empty() || options.name == loaded.options.name, path, ": is a checkpoint of '",
@@ -58,7 +59,7 @@ CompressedModel load_compressed(const ModelOptions& options, const std::string& 
             loaded.network = make_model(loaded.options);
             try {
                 transfer(*loaded.network, checkpoint);
-                schemes.attach(*loaded.network);
+                schemes.attach(*loaded.network, loaded.options.input);
                 restore(*loaded.network, checkpoint);
             } catch (const Error& error) {
                 fail(path, ": ", error.what());
@@ -69,7 +70,8 @@ CompressedModel load_compressed(const ModelOptions& options, const std::string& 
         }
     }
     LoadedModel loaded = load_model(options, path);
-    return {std::move(loaded.options), std::move(loaded.network), {}, std::move(loaded.file)};
+    added.attach(*loaded.network, loaded.options.input);
+    return {std::move(loaded.options), std::move(loaded.network), std::move(added), std::move(loaded.file)};
 }
 
 }  // namespace bitloom::quant

@@ -26,7 +26,8 @@ struct CompressedModel {
     SchemeList schemes;
     WeightFile file;
 };
-/// load_model (models/import.h) for checkpoints with and without schemes; plain files have none.
-CompressedModel load_compressed(const ModelOptions& options, const std::string& path);
+/// load_model (models/import.h) for checkpoints with and without schemes; plain files have none. `added` schemes are
+/// attached to networks that carry none; UsageError for one that does.
+CompressedModel load_compressed(const ModelOptions& options, const std::string& path, SchemeList added = {});
 
 }  // namespace bitloom::quant

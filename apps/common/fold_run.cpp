@@ -97,7 +97,8 @@ std::unique_ptr<Module> build(const FoldSettings& settings, const FoldModel& wha
             fail(what.initial_weights, ": ", error.what());
         }
     }
-    schemes.attach(*network);
+    schemes.attach(*network, what.network.input);
+    if (what.initial_weights.empty()) schemes.adapt_initial_weights(*network);
     network->to(settings.device);
     return network;
 }

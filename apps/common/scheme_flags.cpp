@@ -1,5 +1,8 @@
 #include "apps/common/scheme_flags.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
 
@@ -13,10 +16,45 @@ void add_scheme_flags(Flags& flags, SchemeFlags& values) {
     flags.add("scheme", values.schemes, help);
     flags.add("scheme-config", values.config,
               "JSON file with the scheme's keys; for several schemes, an object with a member each");
+    flags.add("bits", values.bits,
+              "quantize to so many bits with QKeras quantizers (--scheme qkeras, which may be left out): one number for weights "
+              "and activations, or one for each",
+              {.min = 1, .max = 16});
 }
 
+namespace {
+
+/// The flags with what --bits stands for written out, and the configuration's text.
+struct Asked {
+    std::vector<std::string> schemes;
+    std::string json;
+};
+
+Asked with_bits(const SchemeFlags& values, std::string json) {
+    if (values.bits.empty()) return {values.schemes, std::move(json)};
+    if (values.bits.size() > 2)
+        throw UsageError(cat("--bits: takes one number, or one for weights and one for activations; got ", values.bits.size()));
+    Asked asked{values.schemes, ""};
+    if (std::find(asked.schemes.begin(), asked.schemes.end(), "qkeras") == asked.schemes.end())
+        asked.schemes.insert(asked.schemes.begin(), "qkeras");
+    nlohmann::ordered_json all = nlohmann::ordered_json::object();
+    if (!json.empty()) {
+        all = nlohmann::ordered_json::parse(json, nullptr, false);
+        if (!all.is_object()) throw UsageError("--scheme-config: needs a JSON object");
+        // The file of one scheme, beside which --bits names a second.
+        if (values.schemes.size() == 1 && asked.schemes.size() == 2) all = {{values.schemes.front(), all}};
+    }
+    auto& own = asked.schemes.size() == 1 ? all : all["qkeras"];
+    own["bits"] = values.bits.front();
+    if (values.bits.size() == 2) own["activation_bits"] = values.bits.back();
+    asked.json = all.dump();
+    return asked;
+}
+
+}  // namespace
+
 quant::SchemeList make_schemes(const SchemeFlags& values) {
-    if (values.schemes.empty()) {
+    if (values.schemes.empty() && values.bits.empty()) {
         if (!values.config.empty()) throw UsageError("--scheme-config needs --scheme");
         return {};
     }
@@ -29,7 +67,8 @@ quant::SchemeList make_schemes(const SchemeFlags& values) {
         }
     }
     try {
-        return quant::SchemeList(values.schemes, json);
+        const Asked asked = with_bits(values, std::move(json));
+        return quant::SchemeList(asked.schemes, asked.json);
     } catch (const UsageError& error) {
         throw UsageError(values.config.empty() ? error.what() : cat(values.config, ": ", error.what()));
     }
