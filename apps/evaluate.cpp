@@ -29,6 +29,7 @@ using Json = nlohmann::ordered_json;
 
 struct EvaluateFlags {
     std::string model, variant, weights;
+    GpuFlags gpu;
     std::string split = "test", normalize, dtype = "f32", precision = "fp32";
     bool resize = false;
     std::int64_t limit = 0, batch_size = 200, top_k = 0;
@@ -182,6 +183,7 @@ int run(int argc, char** argv) {
     DataFlags data_flags;
     Flags flags("evaluate", "Prints accuracy and cross-entropy of a trained network on a data set.");
     add_evaluate_flags(flags, values);
+    add_gpu_flags(flags, values.gpu, false);
     add_data_flags(flags, data_flags);
     add_common_flags(flags, common);
     SchemeFlags scheme_flags;
@@ -195,8 +197,9 @@ int run(int argc, char** argv) {
     flags.parse(argc, argv);
     if (common.resume) {
         if (common.out_dir.empty()) throw UsageError("--resume needs --out-dir");
-        resume_flags(flags, common.out_dir,
-                     {"resume", "out-dir", "data-dir", "device", "threads", "json", "per-class", "top-k"});
+        resume_flags(
+            flags, common.out_dir,
+            {"resume", "out-dir", "data-dir", "device", "threads", "json", "per-class", "top-k", "data-on-device"});
     }
     if (values.weights.empty()) throw UsageError("--weights is missing: the file with the trained network");
     if (values.dtype == "f64" && common.device != "reference") throw UsageError("--dtype=f64 needs --device=reference");
@@ -239,6 +242,7 @@ int run(int argc, char** argv) {
     loader_options.normalization = choose_normalization(normalize, loaded.file, *fit(splits.train));
     loader_options.dtype = activations;
     loader_options.device = device;
+    loader_options.data_on_device = values.gpu.data();
     Loader loader(images, loader_options);
     loaded.network->to(dtype);
     loaded.network->to(device);

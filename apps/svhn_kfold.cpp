@@ -35,6 +35,7 @@ struct KfoldFlags {
     std::string activation = "relu", network;
     std::int64_t folds = 10, start = 0, epochs = 100, batch_size = 512, buffer_size = 1024, classes = 10;
     double learning_rate = 3e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-7;
+    GpuFlags gpu;
     std::string augment, moving_variance = "fused", precision = "fp32";
     std::vector<std::int64_t> widths{16, 14, 12, 10, 8, 6, 4, 3, 2, 1};
     std::int64_t prune_begin = 1000, prune_end = 8000, prune_frequency = 100;
@@ -215,6 +216,8 @@ FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, 
     settings.device = open_device(common.device);
     settings.activations = ops::activation_dtype(values.precision);
     ops::use_precision(values.precision, settings.device);
+    settings.data_on_device = values.gpu.data();
+    settings.step_graph = values.gpu.step_graph();
     settings.resume = common.resume;
     settings.test_last_epoch = values.reference_last_epoch;
     settings.count_unsettled_epochs = values.reference_any_sparsity;
@@ -327,6 +330,7 @@ int run(int argc, char** argv) {
     flags.alias("outdir", "out-dir");
     add_data_flags(flags, data_flags);
     add_kfold_flags(flags, values);
+    add_gpu_flags(flags, values.gpu, true);
     flags.example("--dataset digits --folds 2 --epochs 5 --out-dir runs/digits", "two folds on the built-in digits");
     flags.example("--flagfile=configs/svhn_cnn.cfg --data-dir data --out-dir runs/svhn",
                   "the published experiment on SVHN");
@@ -335,8 +339,9 @@ int run(int argc, char** argv) {
     flags.example("--resume --out-dir runs/svhn", "continues it after an interruption");
     flags.parse(argc, argv);
     if (common.resume && !common.out_dir.empty()) {
-        std::vector<std::string> changeable{"resume", "out-dir", "data-dir", "jobs",
-                                            "epochs", "start",   "single",   "checkpoint-every-steps"};
+        std::vector<std::string> changeable{"resume",         "out-dir",   "data-dir", "jobs",
+                                            "epochs",         "start",     "single",   "checkpoint-every-steps",
+                                            "data-on-device", "cuda-graph"};
         // Which of the out-dir's runs it is, these flags say.
         KfoldChoice asked;
         asked.out_dir = common.out_dir;

@@ -45,6 +45,7 @@ struct TrainFlags {
     std::string optimizer = "sgd", schedule = "constant", monitor = "val_accuracy", test_weights = "last";
     double learning_rate = 0.1, momentum = 0.9, weight_decay = 0, l1 = 0, l2 = 0;
     std::int64_t early_stop = 0, checkpoint_every_steps = 0;
+    GpuFlags gpu;
     std::string precision = "fp32", dtype = "f32";
 };
 
@@ -159,6 +160,7 @@ LoaderOptions loader_options(const TrainFlags& values, const Data& data, std::ui
     options.normalization = normalization_by_name(values.normalize, *data.statistics);
     options.dtype = values.dtype == "f64" ? DType::f64 : ops::activation_dtype(values.precision);
     options.device = device;
+    options.data_on_device = values.gpu.data();
     return options;
 }
 
@@ -213,6 +215,7 @@ int run(int argc, char** argv) {
     add_common_flags(flags, common);
     add_data_flags(flags, source);
     add_train_flags(flags, values);
+    add_gpu_flags(flags, values.gpu, true);
     SchemeFlags scheme_flags;
     add_scheme_flags(flags, scheme_flags);
     flags.example(
@@ -228,8 +231,9 @@ int run(int argc, char** argv) {
     flags.example("--resume --out-dir runs/resnet20", "continues it after an interruption");
     flags.parse(argc, argv);
     if (common.resume && !common.out_dir.empty()) {
-        std::vector<std::string> changeable{"resume",    "out-dir",    "data-dir",     "epochs",
-                                            "max-steps", "early-stop", "test-weights", "checkpoint-every-steps"};
+        std::vector<std::string> changeable{"resume",         "out-dir",    "data-dir",     "epochs",
+                                            "max-steps",      "early-stop", "test-weights", "checkpoint-every-steps",
+                                            "data-on-device", "cuda-graph"};
         if (recorded_deterministic(common.out_dir)) changeable.push_back("threads");
         resume_flags(flags, common.out_dir, changeable);
     }
@@ -273,6 +277,7 @@ int run(int argc, char** argv) {
     options.checkpoint = files.last;
     options.checkpoint_every_steps = values.checkpoint_every_steps;
     options.stop = &limit.stop();
+    options.step_graph = values.gpu.step_graph();
     options.model_description = describe(model_options);
     options.configuration = quant::with_schemes(flags.to_json(), schemes);
     Trainer trainer(*model, *optimizer, cross_entropy_loss(), options);

@@ -1,13 +1,11 @@
 #include "cuda/backend.h"
 
-#include <map>
-#include <memory>
 #include <mutex>
+#include <set>
 
 #include "cuda/common.h"
 #include "cuda/device.h"
 #include "cuda/lane.h"
-#include "cuda/memory.h"
 #include "cuda/tables.h"
 
 namespace bitloom::cuda {
@@ -37,7 +35,7 @@ int device_count() { return survey().gpus; }
 
 void install(int index) {
     static std::mutex mutex;
-    static std::map<int, std::unique_ptr<GpuMemory>> installed;
+    static std::set<int> installed;
     std::lock_guard lock(mutex);
     if (installed.contains(index)) return;
     if (const std::string problem = problem_with(survey(), index); !problem.empty()) throw Error(problem);
@@ -47,11 +45,11 @@ void install(int index) {
         throw Error(problem);
     const Device device{DeviceKind::cuda, index};
     add_gpu(device, properties);
-    installed[index] = std::make_unique<GpuMemory>(device);
-    register_memory_source(device, *installed[index]);
     register_engine_kernels(DeviceKind::cuda, engine_kernel_table());
+    register_training_kernels(DeviceKind::cuda, training_kernel_table());
     ops::register_op_kernels(DeviceKind::cuda, op_kernel_table());
     register_optim_kernels(DeviceKind::cuda, optim_kernel_table());
+    installed.insert(index);
 }
 
 std::string description() {

@@ -1,5 +1,5 @@
 #pragma once
-// A lane: one stream of a GPU with what belongs to it. Threads that train side by side take a lane each.
+// A lane: one stream of a GPU with what belongs to it. Threads that train side by side take a lane each (DeviceLane).
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
@@ -8,6 +8,8 @@
 #include <memory>
 
 #include "cuda/common.h"
+#include "cuda/memory.h"
+#include "engine/training_kernels.h"
 
 namespace bitloom::cuda {
 
@@ -37,6 +39,7 @@ struct Lane {
 
     Device device;
     cudaStream_t stream = nullptr;
+    GpuMemory memory;
     bool capturing = false;
     Staging staging;
     // Made when they are first asked for.
@@ -50,7 +53,9 @@ struct Lane {
 /// The calling thread's lane of that GPU, which becomes the thread's current one. Throws Error for a GPU that is not
 /// installed.
 Lane& lane(Device device);
-/// Makes a GPU known. Called once, by cuda::install.
+/// Makes a GPU known, and its memory to the engine. Called once, by cuda::install.
 void add_gpu(Device device, const Properties& properties);
+/// A lane of its own for the calling thread, until what is returned dies; lanes are used again.
+std::unique_ptr<DeviceLane> open_lane(Device device);
 
 }  // namespace bitloom::cuda

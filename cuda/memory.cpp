@@ -1,26 +1,11 @@
 #include "cuda/memory.h"
 
+#include "cuda/lane.h"
+
 namespace bitloom::cuda {
 
-namespace {
-
-/// While a graph is captured the runtime refuses calls that may wait; those for memory do not touch the captured
-/// stream.
-class OutsideCapture {
-   public:
-    OutsideCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-    ~OutsideCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-    OutsideCapture(const OutsideCapture&) = delete;
-    OutsideCapture& operator=(const OutsideCapture&) = delete;
-
-   private:
-    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
-}  // namespace
-
 void* GpuMemory::allocate(std::size_t bytes) {
-    stream(device_);  // makes the GPU the thread's current one
+    lane(lane_.device);  // makes the GPU the thread's current one
     const OutsideCapture outside;
     void* pointer = nullptr;
     const cudaError_t status = cudaMalloc(&pointer, bytes);
@@ -32,10 +17,16 @@ void* GpuMemory::allocate(std::size_t bytes) {
     return nullptr;
 }
 
+// The next two run in destructors, also after the GPU has failed: what they meet was or will be reported elsewhere.
+
 void GpuMemory::release(void* pointer) {
-    stream(device_);
     const OutsideCapture outside;
     cudaFree(pointer);  // waits for the work that uses it
+}
+
+void GpuMemory::before_reuse() {
+    const Lane& here = lane(lane_.device);
+    if (&here != &lane_ && !here.capturing) cudaStreamSynchronize(here.stream);
 }
 
 }  // namespace bitloom::cuda

@@ -29,7 +29,15 @@ Registry& registry() {
     return *instance;
 }
 
+thread_local AllocatorScope* innermost = nullptr;
+
 }  // namespace
+
+AllocatorScope::AllocatorScope(Device device, CachingAllocator& allocator)
+    : device_(device), allocator_(allocator), outer_(innermost) {
+    innermost = this;
+}
+AllocatorScope::~AllocatorScope() { innermost = outer_; }
 
 std::size_t CachingAllocator::size_class(std::size_t bytes) {
     constexpr std::size_t smallest = 256;
@@ -67,6 +75,7 @@ void* CachingAllocator::allocate(std::size_t bytes) {
 
 void CachingAllocator::release(void* pointer, std::size_t bytes) {
     const std::size_t size = size_class(bytes);
+    source_.before_reuse();
     std::lock_guard lock(mutex_);
     by_size_[size].free.push_back(pointer);
     stats_.bytes_in_use -= size;
@@ -97,6 +106,8 @@ CachingAllocator& allocator_of(Device device) {
         static auto* host = new CachingAllocator(memory, "the host");
         return *host;
     }
+    for (const AllocatorScope* scope = innermost; scope; scope = scope->outer_)
+        if (scope->device_ == device) return scope->allocator_;
     Registry& r = registry();
     std::lock_guard lock(r.mutex);
     const auto found = r.by_device.find(device);

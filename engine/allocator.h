@@ -26,6 +26,9 @@ class MemorySource {
     /// Returns memory aligned to 64 bytes, or nullptr when there is none.
     virtual void* allocate(std::size_t bytes) = 0;
     virtual void release(void* pointer) = 0;
+    /// A block comes back to the cache, to be handed out again: waits, where needed, until the calling thread's work on
+    /// it cannot collide with what the next owner does.
+    virtual void before_reuse() {}
 };
 
 /// Thread-safe. Sizes are rounded up to four classes an octave, so at most a fifth of a block is unused.
@@ -57,9 +60,25 @@ class CachingAllocator {
     AllocatorStats stats_;
 };
 
-/// The allocator of a device. `reference` shares the one of `cpu`. Throws Error for a CUDA device without a backend.
+/// The allocator of a device for the calling thread. `reference` shares the one of `cpu`. Throws Error for a CUDA device without a backend.
 CachingAllocator& allocator_of(Device device);
 /// A backend (cuda/) registers its memory here when it is installed.
 void register_memory_source(Device device, MemorySource& source);
+
+/// While it lives, the calling thread's tensors on that device come from another allocator (and go back to it, whenever
+/// and by whatever thread they are given back). Scopes nest.
+class AllocatorScope {
+   public:
+    AllocatorScope(Device device, CachingAllocator& allocator);
+    ~AllocatorScope();
+    AllocatorScope(const AllocatorScope&) = delete;
+    AllocatorScope& operator=(const AllocatorScope&) = delete;
+
+   private:
+    friend CachingAllocator& allocator_of(Device device);
+    Device device_;
+    CachingAllocator& allocator_;
+    AllocatorScope* outer_;
+};
 
 }  // namespace bitloom

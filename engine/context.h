@@ -27,6 +27,8 @@ struct Context {
     std::uint64_t seed = 0;  ///< of dropout and stochastic rounding: streams are (seed, module path, step)
     std::uint64_t step = 0;  ///< optimizer steps done so far
     CallObserver* observer = nullptr;
+    /// Not null: the same number in the device's memory. A step that may be captured into a graph takes it from there.
+    const std::uint64_t* device_step = nullptr;
 };
 
 }  // namespace bitloom

@@ -16,7 +16,7 @@ struct Storage {
     void* memory = nullptr;
     std::size_t bytes = 0;
     Device device;
-    bool owned = true;
+    CachingAllocator* allocator = nullptr;  // to which the memory goes back; null where someone else owns it
 };
 
 namespace {
@@ -51,7 +51,7 @@ StoragePool& storage_pool() {
     return *pool;
 }
 
-Storage* new_storage(Device device, void* memory, std::size_t bytes, bool owned) {
+Storage* new_storage(Device device, void* memory, std::size_t bytes, CachingAllocator* allocator) {
     static std::atomic<std::uint64_t> next_id{1};
     Storage* s = storage_pool().take();
     s->references.store(1, std::memory_order_relaxed);
@@ -60,13 +60,13 @@ Storage* new_storage(Device device, void* memory, std::size_t bytes, bool owned)
     s->memory = memory;
     s->bytes = bytes;
     s->device = device;
-    s->owned = owned;
+    s->allocator = allocator;
     return s;
 }
 
 void release(Storage* s) {
     if (!s || s->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    if (s->owned) allocator_of(s->device).release(s->memory, s->bytes);
+    if (s->allocator) s->allocator->release(s->memory, s->bytes);
     storage_pool().give(s);
 }
 
@@ -92,7 +92,8 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
     t.shape_ = shape;
     t.dtype_ = dtype;
     const std::size_t bytes = t.bytes();
-    t.storage_ = new_storage(device, allocator_of(device).allocate(bytes), bytes, true);
+    CachingAllocator& allocator = allocator_of(device);
+    t.storage_ = new_storage(device, allocator.allocate(bytes), bytes, &allocator);
     return t;
 }
 
@@ -109,7 +110,7 @@ Tensor Tensor::wrap(const Shape& shape, DType dtype, void* memory, Device device
     Tensor t;
     t.shape_ = shape;
     t.dtype_ = dtype;
-    t.storage_ = new_storage(device, memory, t.bytes(), false);
+    t.storage_ = new_storage(device, memory, t.bytes(), nullptr);
     return t;
 }
 

@@ -25,6 +25,9 @@ class Transform {
     /// Unique among the transforms of one owner: state is saved as `<owner>.<name>.<state>`.
     virtual std::string_view name() const = 0;
     virtual TransformState state() { return {}; }
+    /// True where a step that was captured on a GPU may be replayed without calling this again: the work is done by kernels,
+    /// none of it depends on what the host knows of the step, and random numbers come from Context::device_step.
+    virtual bool replayable() const { return false; }
 };
 
 /// Maps a parameter's leaf (or the previous transform's output) to its effective value, on the tape, with its own

@@ -14,6 +14,18 @@ void check_rate(std::string_view who, double rate) {
     require(rate >= 0 && rate < 1, who, ": rate ", rate, " is outside [0, 1)");
 }
 
+/// x with sample n times factors[n].
+Var drop_path_by_factors(const Var& x, Tensor factors) {
+    require_float("drop_path", x.value());
+    const auto rescale = [factors](const Tensor& source) {
+        Tensor target = Tensor::empty_like(source);
+        kernel(source.device(), "row_scale", &OpKernels::row_scale)(factors, source, target);
+        return target;
+    };
+    return record(Op::drop_path, {x}, rescale(x.value()),
+                  [rescale](BackwardContext& c) { c.give(0, rescale(c.grad())); });
+}
+
 /// drop_path with the uniform of sample n given by uniform(n).
 template <class Uniform>
 Var drop_path_by(const Var& x, double rate, Uniform&& uniform) {
@@ -29,14 +41,7 @@ Var drop_path_by(const Var& x, double rate, Uniform&& uniform) {
         T* out = factors.write<T>();
         for (std::int64_t n = 0; n < x.dim(0); ++n) out[n] = static_cast<T>(std::floor(keep + uniform(n)) / keep);
     });
-    factors = factors.to(x.device());
-    const auto rescale = [factors](const Tensor& source) {
-        Tensor target = Tensor::empty_like(source);
-        kernel(source.device(), "row_scale", &OpKernels::row_scale)(factors, source, target);
-        return target;
-    };
-    return record(Op::drop_path, {x}, rescale(x.value()),
-                  [rescale](BackwardContext& c) { c.give(0, rescale(c.grad())); });
+    return drop_path_by_factors(x, factors.to(x.device()));
 }
 
 }  // namespace
@@ -61,6 +66,14 @@ Var drop_path(const Var& x, double rate, const std::vector<float>& uniforms) {
 }
 
 Var drop_path(const Var& x, double rate, PhiloxStream stream) {
+    if (!x.device().is_host() && x.shape().rank() >= 1 && rate > 0) {
+        check_rate("drop_path", rate);
+        // Inverted dropout of ones: 1 / (1 - rate) where the sample's uniform is >= rate, drawn on the device.
+        const Tensor ones = Tensor::full({x.dim(0)}, 1, parameter_dtype(x.dtype()), x.device());
+        Tensor factors = Tensor::empty_like(ones);
+        kernel(x.device(), "dropout", &OpKernels::dropout)(rate, stream, ones, factors);
+        return drop_path_by_factors(x, std::move(factors));
+    }
     return drop_path_by(x, rate, [&](std::int64_t n) {
         return static_cast<double>(to_unit_float(stream.word(static_cast<std::uint64_t>(n))));
     });

@@ -32,6 +32,23 @@ void add_deterministic_flag(Flags& flags, bool& value) {
     flags.add("deterministic", value, "the same bits whatever --threads says, at some cost in time");
 }
 
+DataOnDevice GpuFlags::data() const {
+    if (data_on_device == "on") return DataOnDevice::on;
+    return data_on_device == "off" ? DataOnDevice::off : DataOnDevice::automatic;
+}
+
+void add_gpu_flags(Flags& flags, GpuFlags& values, bool trains) {
+    flags.group("GPU");
+    flags.add("data-on-device", values.data_on_device,
+              "keep the images in the GPU's memory and make the batches there: auto where they fit and the GPU has the "
+              "augmentations (all but rotate); the batches are the same",
+              {.choices = {"auto", "on", "off"}});
+    if (trains)
+        flags.add("cuda-graph", values.graph,
+                  "auto: capture the whole training step once and replay it, where no scheme works within the steps",
+                  {.choices = {"auto", "off"}});
+}
+
 void add_data_flags(Flags& flags, DataFlags& values) {
     flags.group("Data");
     flags.add("dataset", values.dataset, "images to learn from; digits is built in", {.choices = dataset_names()});

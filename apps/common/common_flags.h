@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/data/dataset.h"
+#include "engine/data/loader.h"
 #include "engine/device.h"
 #include "engine/io/flags.h"
 
@@ -20,6 +21,15 @@ struct CommonFlags {
 /// The flag --deterministic of programs that train; its value goes to set_deterministic.
 void add_deterministic_flag(Flags& flags, bool& value);
 void add_common_flags(Flags& flags, CommonFlags& values);
+
+/// How a program uses a GPU: --data-on-device and, where it trains, --cuda-graph.
+struct GpuFlags {
+    std::string data_on_device = "auto";
+    std::string graph = "auto";
+    DataOnDevice data() const;
+    bool step_graph() const { return graph == "auto"; }
+};
+void add_gpu_flags(Flags& flags, GpuFlags& values, bool trains);
 
 /// Of the flag --precision.
 inline constexpr const char* precision_help =

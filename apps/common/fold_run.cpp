@@ -16,6 +16,7 @@
 #include "engine/train/callbacks.h"
 #include "engine/train/evaluator.h"
 #include "engine/train/trainer.h"
+#include "engine/training_kernels.h"
 #include "models/registry.h"
 #include "quant/checkpoints.h"
 #include "quant/pruning/pruner.h"
@@ -33,6 +34,7 @@ LoaderOptions loader_options(const FoldSettings& settings, std::uint64_t seed) {
     options.normalization = settings.normalization;
     options.dtype = settings.activations;
     options.device = settings.device;
+    options.data_on_device = settings.data_on_device;
     return options;
 }
 
@@ -124,6 +126,7 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel&
     if (!settings.resume) remove_old_files(folder);
     if (std::filesystem::exists(scores)) return read_score(scores);
     board.rename(row, what.name);
+    const std::unique_ptr<DeviceLane> lane = open_lane(settings.device);  // folds side by side share a GPU
 
     const std::uint64_t seed = seed_of(settings, what.fold);
     const quant::SchemeList schemes =
@@ -145,6 +148,7 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel&
     options.checkpoint = last;
     options.checkpoint_every_steps = settings.checkpoint_every_steps;
     options.stop = settings.stop;
+    options.step_graph = settings.step_graph;
     options.model_description = describe(what.network);
     options.configuration = quant::with_schemes(settings.configuration, schemes);
     Trainer trainer(*network, *optimizer, cross_entropy_loss(), options);

@@ -10,6 +10,7 @@
 #include "apps/common/progress_board.h"
 #include "engine/data/augment.h"
 #include "engine/data/kfold.h"
+#include "engine/data/loader.h"
 #include "engine/data/normalize.h"
 #include "engine/optim/optimizer.h"
 #include "models/options.h"
@@ -40,7 +41,9 @@ struct FoldSettings {
     std::uint64_t seed = 1;
     Device device = cpu_device;
     DType activations = DType::f32;  ///< bf16: images and all between them and the last layer
-    int threads = 1;                 ///< of this fold
+    DataOnDevice data_on_device = DataOnDevice::automatic;
+    bool step_graph = true;
+    int threads = 1;  ///< of this fold
     bool resume = false;
     bool test_last_epoch = false;  ///< upstream's behaviour; otherwise the weights of the smallest val_loss are tested
     /// Upstream's behaviour: an epoch may be the best, or count for early stopping, before the schemes have settled

@@ -40,6 +40,7 @@ class BoardProgress final : public Callback {
    public:
     BoardProgress(ProgressBoard& board, int row) : board_(board), row_(row) {}
     std::string name() const override { return "progress"; }
+    bool replayable() const override { return true; }
     void before_epoch(Trainer& trainer) override;
     void after_step(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;

@@ -8,6 +8,7 @@ class StepLimit::Watch final : public Callback {
    public:
     Watch(std::int64_t steps, const std::atomic<bool>& signalled) : steps_(steps), signalled_(signalled) {}
     std::string name() const override { return "step_limit"; }
+    bool replayable() const override { return true; }
     void on_load(Trainer& trainer) override { check(trainer); }
     void after_step(Trainer& trainer) override { check(trainer); }
     void after_epoch(Trainer& trainer) override { check(trainer); }

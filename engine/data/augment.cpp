@@ -19,6 +19,9 @@ class RandomCrop final : public Augmentation {
    public:
     explicit RandomCrop(int padding) : padding_(padding) {}
     std::string name() const override { return cat("crop", padding_); }
+    std::optional<AugmentStep> device_step() const override {
+        return AugmentStep{AugmentStep::Kind::crop, static_cast<double>(padding_)};
+    }
     void apply(float* image, const Shape& shape, float* scratch, Rng& rng) const override {
         const auto choices = static_cast<std::uint64_t>(2 * padding_ + 1);
         const std::int64_t dy = static_cast<std::int64_t>(rng.below(choices)) - padding_;
@@ -41,6 +44,9 @@ class RandomCrop final : public Augmentation {
 class Flip final : public Augmentation {
    public:
     std::string name() const override { return "flip"; }
+    std::optional<AugmentStep> device_step() const override {
+        return AugmentStep{AugmentStep::Kind::flip, 0};
+    }
     void apply(float* image, const Shape& shape, float*, Rng& rng) const override {
         if (!rng.coin()) return;
         const std::int64_t width = shape[1], channels = shape[2];
@@ -68,6 +74,9 @@ class RandomShift final : public Augmentation {
    public:
     explicit RandomShift(double fraction) : fraction_(fraction) {}
     std::string name() const override { return cat("shift", fraction_); }
+    std::optional<AugmentStep> device_step() const override {
+        return AugmentStep{AugmentStep::Kind::shift, fraction_};
+    }
     void apply(float* image, const Shape& shape, float* scratch, Rng& rng) const override {
         const std::int64_t height = shape[0], width = shape[1], channels = shape[2], stride = width * channels;
         const double ty = rng.uniform(-fraction_, fraction_) * static_cast<double>(height);
@@ -129,6 +138,9 @@ class Cutout final : public Augmentation {
     explicit Cutout(int length) : length_(length) {}
     std::string name() const override { return cat("cutout", length_); }
     bool after_normalization() const override { return true; }
+    std::optional<AugmentStep> device_step() const override {
+        return AugmentStep{AugmentStep::Kind::cutout, static_cast<double>(length_)};
+    }
     void apply(float* image, const Shape& shape, float*, Rng& rng) const override {
         const std::int64_t height = shape[0], width = shape[1], channels = shape[2], half = length_ / 2;
         const auto y = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(height)));

@@ -2,11 +2,13 @@
 // Augmentations: each works on one image, with numbers from the sample's own stream.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/data/dataset.h"
 #include "engine/random.h"
+#include "engine/training_kernels.h"
 
 namespace bitloom {
 
@@ -17,6 +19,8 @@ class Augmentation {
     virtual ~Augmentation() = default;
     virtual std::string name() const = 0;
     virtual bool after_normalization() const { return false; }
+    /// The same for kernels of a device (engine/training_kernels.h); none where only the host can do it.
+    virtual std::optional<AugmentStep> device_step() const { return std::nullopt; }
     /// In place; `scratch` has the image's size.
     virtual void apply(float* image, const Shape& image_shape, float* scratch, Rng& rng) const = 0;
 };

@@ -42,7 +42,7 @@ ConcatDataset::ConcatDataset(std::vector<std::shared_ptr<const Dataset>> parts) 
     }
 }
 
-std::pair<const Dataset*, std::int64_t> ConcatDataset::locate(std::int64_t index) const {
+std::pair<const Dataset*, std::int64_t> ConcatDataset::part_of(std::int64_t index) const {
     require(index >= 0 && index < size(), "data set: image ", index, " of ", size());
     std::size_t part = 0;
     while (index >= starts_[part + 1]) ++part;

@@ -21,6 +21,8 @@ class Dataset {
     /// Writes image `index`, H x W x C bytes, row-major. Thread-safe.
     virtual void read(std::int64_t index, std::uint8_t* image) const = 0;
     virtual int label(std::int64_t index) const = 0;
+    /// The data set that holds image `index`, and its place there: itself, unless this one chooses from or joins others.
+    virtual std::pair<const Dataset*, std::int64_t> locate(std::int64_t index) const { return {this, index}; }
 };
 
 /// Images held in memory.
@@ -51,6 +53,9 @@ class Subset final : public Dataset {
     int classes() const override { return source_->classes(); }
     void read(std::int64_t index, std::uint8_t* image) const override { source_->read(at(index), image); }
     int label(std::int64_t index) const override { return source_->label(at(index)); }
+    std::pair<const Dataset*, std::int64_t> locate(std::int64_t index) const override {
+        return source_->locate(at(index));
+    }
 
    private:
     std::int64_t at(std::int64_t index) const { return indices_[static_cast<std::size_t>(index)]; }
@@ -67,16 +72,20 @@ class ConcatDataset final : public Dataset {
     Shape image_shape() const override { return parts_[0]->image_shape(); }
     int classes() const override { return parts_[0]->classes(); }
     void read(std::int64_t index, std::uint8_t* image) const override {
-        const auto [part, local] = locate(index);
+        const auto [part, local] = part_of(index);
         part->read(local, image);
     }
     int label(std::int64_t index) const override {
-        const auto [part, local] = locate(index);
+        const auto [part, local] = part_of(index);
         return part->label(local);
+    }
+    std::pair<const Dataset*, std::int64_t> locate(std::int64_t index) const override {
+        const auto [part, local] = part_of(index);
+        return part->locate(local);
     }
 
    private:
-    std::pair<const Dataset*, std::int64_t> locate(std::int64_t index) const;
+    std::pair<const Dataset*, std::int64_t> part_of(std::int64_t index) const;
     std::vector<std::shared_ptr<const Dataset>> parts_;
     std::vector<std::int64_t> starts_;  // of each part; the last entry is the total
 };

@@ -8,6 +8,7 @@
 #include <thread>
 #include <type_traits>
 
+#include "engine/data/device_feed.h"
 #include "engine/data/order.h"
 
 namespace bitloom {
@@ -44,6 +45,7 @@ struct Loader::State {
     Shape image_shape;
     std::int64_t count = 0, batches = 0;
     std::uint64_t augment_key = 0;
+    std::unique_ptr<DeviceFeed> feed;  // null where the host makes the batches
     bool started = false;
     std::int64_t epoch = 0;
     std::vector<std::int64_t> order;  // written by start() only, while no worker is busy
@@ -59,6 +61,7 @@ struct Loader::State {
     Scratch caller_scratch;
 
     void assemble(std::int64_t number, Batch& batch, Scratch& scratch) const;
+    void begin_batch(std::int64_t number, Batch& batch, Device device) const;
     void fill_image(std::int64_t index, float* out, Scratch& scratch) const;
     void run_worker();
     void pause();
@@ -73,9 +76,7 @@ void Loader::State::fill_image(std::int64_t index, float* out, Scratch& scratch)
         return;
     }
     scratch.spare.resize(scratch.pixels.size());
-    constexpr int epoch_shift = 40;  // an image's index stays below 2^40
-    Rng rng(PhiloxStream{augment_key,
-                         (static_cast<std::uint64_t>(epoch) << epoch_shift) + static_cast<std::uint64_t>(index)});
+    Rng rng(PhiloxStream{augment_key, augment_counter(epoch, index)});
     std::copy(scratch.pixels.begin(), scratch.pixels.end(), out);
     for (const auto& step : options.augmentation)
         if (!step->after_normalization()) step->apply(out, image_shape, scratch.spare.data(), rng);
@@ -84,20 +85,28 @@ void Loader::State::fill_image(std::int64_t index, float* out, Scratch& scratch)
         if (step->after_normalization()) step->apply(out, image_shape, scratch.spare.data(), rng);
 }
 
-void Loader::State::assemble(std::int64_t number, Batch& batch, Scratch& scratch) const {
+/// Room on `device` for batch `number`, and which images it holds.
+void Loader::State::begin_batch(std::int64_t number, Batch& batch, Device device) const {
     const std::int64_t first = number * options.batch_size, last = std::min(count, first + options.batch_size);
-    const Shape shape{last - first, image_shape[0], image_shape[1], image_shape[2]};
-    const std::int64_t pixels = image_shape.numel();
     batch.indices.assign(order.begin() + first, order.begin() + last);
-    const Device host = options.device.is_host() ? options.device : cpu_device;
-    reuse_or_allocate(batch.images, shape, options.dtype, host);
-    reuse_or_allocate(batch.labels, {last - first}, DType::i32, host);
+    reuse_or_allocate(batch.images, {last - first, image_shape[0], image_shape[1], image_shape[2]}, options.dtype,
+                      device);
+    reuse_or_allocate(batch.labels, {last - first}, DType::i32, device);
+}
+
+void Loader::State::assemble(std::int64_t number, Batch& batch, Scratch& scratch) const {
+    if (feed) {
+        begin_batch(number, batch, options.device);
+        feed->fill(number * options.batch_size, batch.images, batch.labels);
+        return;
+    }
+    begin_batch(number, batch, options.device.is_host() ? options.device : cpu_device);
+    const std::int64_t size = batch.size(), pixels = image_shape.numel();
     std::int32_t* labels = batch.labels.write<std::int32_t>();
-    for (std::int64_t i = 0; i < last - first; ++i)
-        labels[i] = dataset->label(batch.indices[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < size; ++i) labels[i] = dataset->label(batch.indices[static_cast<std::size_t>(i)]);
 
     const auto each_image = [&](auto&& store) {
-        for (std::int64_t i = 0; i < last - first; ++i) store(batch.indices[static_cast<std::size_t>(i)], i * pixels);
+        for (std::int64_t i = 0; i < size; ++i) store(batch.indices[static_cast<std::size_t>(i)], i * pixels);
     };
     if (options.dtype == DType::f32) {
         float* out = batch.images.write<float>();
@@ -182,7 +191,13 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options) : 
     const std::int64_t size = s.options.batch_size;
     s.batches = s.options.drop_last ? s.count / size : (s.count + size - 1) / size;
     s.augment_key = stream_key(s.options.seed, "augment");
-    if (s.options.workers == 0) return;
+    const DataOnDevice wish = s.options.data_on_device;
+    if (wish == DataOnDevice::on || (wish == DataOnDevice::automatic && !s.options.device.is_host())) {
+        const std::string obstacle = DeviceFeed::obstacle(*s.dataset, s.options);
+        require(obstacle.empty() || wish == DataOnDevice::automatic, "data on the device: ", obstacle);
+        if (obstacle.empty()) s.feed = std::make_unique<DeviceFeed>(*s.dataset, s.options, s.normalization);
+    }
+    if (s.options.workers == 0 || s.feed) return;
     s.slots.resize(static_cast<std::size_t>(s.options.prefetch));
     try {
         for (int i = 0; i < s.options.workers; ++i) s.workers.emplace_back([&s] { s.run_worker(); });
@@ -196,6 +211,7 @@ Loader::~Loader() { state_->stop(); }
 
 const Dataset& Loader::dataset() const { return *state_->dataset; }
 const LoaderOptions& Loader::options() const { return state_->options; }
+bool Loader::data_on_device() const { return state_->feed != nullptr; }
 std::int64_t Loader::batches() const { return state_->batches; }
 
 void Loader::start(std::int64_t epoch, std::int64_t first) {
@@ -208,6 +224,7 @@ void Loader::start(std::int64_t epoch, std::int64_t first) {
         Rng rng(s.options.seed, "shuffle", static_cast<std::uint64_t>(epoch));
         fill_order(s.options.shuffle, s.count, s.options.reservoir, rng, s.order);
     }
+    if (s.feed) s.feed->start(epoch, s.order);
     {
         std::lock_guard lock(s.mutex);
         s.epoch = epoch;

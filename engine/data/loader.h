@@ -26,6 +26,13 @@ enum class Shuffle {
                ///< 3)
 };
 
+/// Whether a GPU holds the data set and makes the batches (engine/data/device_feed.h). The batches are the same.
+enum class DataOnDevice {
+    automatic,  ///< where it can and the images fit
+    on,         ///< or else an Error that says why not
+    off
+};
+
 struct LoaderOptions {
     std::int64_t batch_size = 128;
     Shuffle shuffle = Shuffle::none;
@@ -38,13 +45,21 @@ struct LoaderOptions {
     AugmentationPipeline augmentation;  ///< empty: none
     DType dtype = DType::f32;
     Device device = cpu_device;
+    DataOnDevice data_on_device = DataOnDevice::automatic;  ///< the host itself has no such choice
 };
+
+/// The counter of the stream from which image `index` draws its augmentations in epoch `epoch`.
+inline std::uint64_t augment_counter(std::int64_t epoch, std::int64_t index) {
+    constexpr int epoch_shift = 40;  // an image's index stays below 2^40
+    return (static_cast<std::uint64_t>(epoch) << epoch_shift) + static_cast<std::uint64_t>(index);
+}
 
 /// One thread calls start() and next(). A sample's augmentations draw from Rng(seed, "augment", epoch * 2^40 + index),
 /// an epoch's order from Rng(seed, "shuffle", epoch).
 class Loader {
    public:
-    /// Throws Error for an empty data set, options out of range, or a normalisation that does not fit the images.
+    /// Throws Error for an empty data set, options out of range, or a normalisation that does not fit the images, and
+    /// where the data shall lie on a device that cannot have them.
     Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options);
     ~Loader();
     Loader(const Loader&) = delete;
@@ -52,6 +67,8 @@ class Loader {
 
     const Dataset& dataset() const;
     const LoaderOptions& options() const;
+    /// Whether the device makes the batches.
+    bool data_on_device() const;
     /// Batches an epoch, the last partial one included unless drop_last.
     std::int64_t batches() const;
     /// Begins epoch `epoch` (from 0) at batch `first`: a resumed run starts in the middle.

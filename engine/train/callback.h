@@ -53,6 +53,10 @@ public:
     virtual void after_epoch(Trainer&) {}     ///< Trainer::record() is complete
     virtual void after_training(Trainer&) {}  ///< not called where the run was interrupted
 
+    /// True where a step that was captured on a GPU may be replayed between this callback's events: after_backward does
+    /// nothing, and the other events of steps and epochs change learning rates at most.
+    virtual bool replayable() const { return false; }
+
     /// Writes what a resumed run needs.
     virtual void save(Checkpoint&) const {}
     /// Reads it back. Called before the parameters are restored, so that a scheme can first give leaves the shapes that

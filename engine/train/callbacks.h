@@ -30,6 +30,7 @@ class LearningRateSchedule final : public Callback {
 public:
     explicit LearningRateSchedule(std::unique_ptr<Schedule> schedule) : schedule_(std::move(schedule)) {}
     std::string name() const override { return "schedule"; }
+    bool replayable() const override { return true; }
     void on_load(Trainer& trainer) override;
     void before_epoch(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
@@ -52,6 +53,7 @@ class EarlyStopping final : public Callback {
 public:
     explicit EarlyStopping(EarlyStoppingOptions options);
     std::string name() const override { return "early_stopping"; }
+    bool replayable() const override { return true; }
     /// The metric of one more epoch; true where training shall end.
     bool observe(double value);
     void on_load(Trainer& trainer) override;
@@ -74,6 +76,7 @@ public:
     /// Every epoch.
     static std::unique_ptr<ModelCheckpoint> last(std::string path);
     std::string name() const override { return best_ ? "best." + best_->metric : "last"; }
+    bool replayable() const override { return true; }
     void on_load(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
     void save(Checkpoint& checkpoint) const override;
@@ -95,6 +98,7 @@ public:
     explicit CsvHistory(std::string path,
                         std::vector<std::string> columns = {"loss", "accuracy", "val_loss", "val_accuracy", "lr"});
     std::string name() const override { return "csv"; }
+    bool replayable() const override { return true; }
     void on_load(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
 
@@ -112,6 +116,7 @@ public:
     /// Ends a line that an interruption or an error left open.
     ~ProgressBar() override;
     std::string name() const override { return "progress"; }
+    bool replayable() const override { return true; }
     void on_load(Trainer& trainer) override;
     void before_epoch(Trainer& trainer) override;
     void after_step(Trainer& trainer) override;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/kernels.h"
+#include "engine/train/device_step.h"
 #include "engine/train/evaluator.h"
 
 namespace bitloom {
@@ -26,6 +27,14 @@ Var add_scalars(Tape& tape, const Var& a, const Var& b) {
     });
 }
 
+/// sum += value, of one element each; an undefined sum is 0.
+void add_to(Tensor& sum, const Tensor& value) {
+    if (!sum.defined())
+        sum = value.clone();
+    else
+        engine_kernels(sum.device()).add(sum, value);
+}
+
 }  // namespace
 
 Trainer::Trainer(Module& model, Optimizer& optimizer, LossFunction loss, TrainerOptions options)
@@ -34,6 +43,8 @@ Trainer::Trainer(Module& model, Optimizer& optimizer, LossFunction loss, Trainer
     require(options_.checkpoint_every_steps >= 0, "training: checkpoint every ", options_.checkpoint_every_steps,
             " steps");
 }
+
+Trainer::~Trainer() = default;
 
 void Trainer::add(std::shared_ptr<Callback> callback) {
     for (const auto& other : callbacks_)
@@ -48,6 +59,7 @@ TrainResult Trainer::fit(Loader& train, Loader* validation) {
             resumed_batches_, " batches an epoch, this one has ", batches_);
     has_validation_ = validation != nullptr;
     Tape tape;
+    open_device(train);
     for (const auto& callback : callbacks_) callback->on_load(*this);
     while (state_.epoch < options_.epochs && state_.stop_reason.empty()) {
         // A checkpoint lies before before_epoch or behind the first batch: that event runs once an epoch, resumed or
@@ -59,10 +71,12 @@ TrainResult Trainer::fit(Loader& train, Loader* validation) {
         }
         if (interrupted) {
             save();
+            close_device();
             return {true, state_.stop_reason, history_};
         }
         finish_epoch(validation);
     }
+    close_device();
     for (const auto& callback : callbacks_) callback->after_training(*this);
     return {false, state_.stop_reason, history_};
 }
@@ -77,48 +91,72 @@ void Trainer::begin_epoch() {
 /// The rest of the epoch; false where the stop flag ended it.
 bool Trainer::run_steps(Loader& train, Tape& tape) {
     if (state_.batch == batches_) return true;
-    Batch batch;
     train.start(state_.epoch, state_.batch);
-    while (train.next(batch)) {
-        run_step(batch, tape);
+    if (device_metrics_)
+        device_metrics_->begin({state_.loss_sum, state_.correct_sum, state_.weight_sum, state_.regularization});
+    for (;;) {
+        Batch& batch = batch_to_fill(train);
+        if (!train.next(batch)) return true;
+        run_step(batch, &batch == &batch_, train, tape);
         if (stop_signalled()) return false;
         const std::int64_t every = options_.checkpoint_every_steps;
         if (every > 0 && state_.step % every == 0 && state_.batch < batches_) save();
     }
-    return true;
 }
 
-void Trainer::run_step(const Batch& batch, Tape& tape) {
+void Trainer::run_step(const Batch& batch, bool whole, const Loader& train, Tape& tape) {
     saved_ = false;
     for (const auto& callback : callbacks_) callback->before_forward(*this);
-    {
-        Context context{tape, true, options_.seed, static_cast<std::uint64_t>(state_.step)};
-        const Var logits = model_(context, tape.input(batch.images));
-        Var loss = loss_(context, logits, batch);
-        const double loss_value = scalar(loss.value());
-        double regularization = 0;
-        for (const LossTerm& term : terms_) {
-            const Var value = term(context);
-            regularization += scalar(value.value());
-            loss = add_scalars(tape, loss, value);
-        }
-        check_finite(loss_value + regularization);
-        const double correct = static_cast<double>(count_correct(logits.value(), batch.labels));
-        const double samples = static_cast<double>(batch.size());
-        state_.loss_sum += options_.average_by_sample ? loss_value * samples : loss_value;
-        state_.correct_sum += options_.average_by_sample ? correct : correct / samples;
-        state_.weight_sum += options_.average_by_sample ? samples : 1;
-        state_.regularization = regularization;
-        tape.backward(loss);
+    if (device_metrics_) device_metrics_->set_step(state_.step);
+    replays_ = whole && run_captured(batch, train, tape);
+    if (!replays_) {
+        compute_step(batch, tape);
+        for (const auto& callback : callbacks_) callback->after_backward(*this);
+        optimizer_.step();
+        plain_steps_ += whole;
     }
-    tape.reset();
-    for (const auto& callback : callbacks_) callback->after_backward(*this);
-    optimizer_.step();
     ++state_.step;
     ++state_.batch;
     state_.samples += batch.size();
     for (const auto& callback : callbacks_) callback->after_step(*this);
     optimizer_.clear_gradients();
+}
+
+/// Forward, loss, metrics and backward.
+void Trainer::compute_step(const Batch& batch, Tape& tape) {
+    {
+        Context context{tape, true, options_.seed, static_cast<std::uint64_t>(state_.step)};
+        if (device_metrics_) context.device_step = device_metrics_->step();
+        const Var logits = model_(context, tape.input(batch.images));
+        const Var data_loss = loss_(context, logits, batch);
+        Var loss = data_loss;
+        Tensor device_regularization;
+        double regularization = 0;
+        for (const LossTerm& term : terms_) {
+            const Var value = term(context);
+            if (device_metrics_)
+                add_to(device_regularization, value.value());
+            else
+                regularization += scalar(value.value());
+            loss = add_scalars(tape, loss, value);
+        }
+        if (device_metrics_) {
+            device_metrics_->add(data_loss.value(), device_regularization, logits.value(), batch.labels,
+                                 options_.average_by_sample);
+            metrics_pending_ = true;
+        } else {
+            const double loss_value = scalar(data_loss.value());
+            check_finite(loss_value + regularization);
+            const double correct = static_cast<double>(count_correct(logits.value(), batch.labels));
+            const double samples = static_cast<double>(batch.size());
+            state_.loss_sum += options_.average_by_sample ? loss_value * samples : loss_value;
+            state_.correct_sum += options_.average_by_sample ? correct : correct / samples;
+            state_.weight_sum += options_.average_by_sample ? samples : 1;
+            state_.regularization = regularization;
+        }
+        tape.backward(loss);
+    }
+    tape.reset();
 }
 
 void Trainer::check_finite(double loss) const {
@@ -129,6 +167,7 @@ void Trainer::check_finite(double loss) const {
 }
 
 void Trainer::finish_epoch(Loader* validation) {
+    read_metrics();
     for (const auto& callback : callbacks_) callback->before_evaluate_or_save(*this);
     record_.loss = running_loss();
     record_.accuracy = running_accuracy();

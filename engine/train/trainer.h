@@ -17,6 +17,9 @@
 
 namespace bitloom {
 
+class CapturedStep;
+class DeviceMetrics;
+
 /// The scalar loss (one element) of a batch, on the tape.
 using LossFunction = std::function<Var(Context& context, const Var& logits, const Batch& batch)>;
 /// A scalar added to the loss (a regulariser), on the tape.
@@ -28,6 +31,7 @@ struct TrainerOptions {
     std::string checkpoint{};                 ///< file to resume from; empty: none is written
     std::int64_t checkpoint_every_steps = 0;  ///< besides at the end of each epoch; 0: only there
     const std::atomic<bool>* stop = nullptr;  ///< when it becomes true: write a checkpoint and return (signals.h)
+    bool step_graph = true;  ///< on a GPU: capture the step once and replay it, where nothing stands against it
     bool average_by_sample = true;    ///< false: training loss and accuracy are plain means of the batches' values
     std::string model_description{};  ///< JSON, goes into checkpoints as Checkpoint::model
     std::string configuration{};      ///< JSON, goes into checkpoints as Checkpoint::config
@@ -62,6 +66,7 @@ struct TrainResult {
 class Trainer {
 public:
     Trainer(Module& model, Optimizer& optimizer, LossFunction loss, TrainerOptions options);
+    ~Trainer();
 
     /// Callbacks run in the order added. Throws Error for a name that is taken.
     void add(std::shared_ptr<Callback> callback);
@@ -74,7 +79,8 @@ public:
     /// Trains from the current position to the last epoch. A step: before_forward, forward, loss, backward,
     /// after_backward, optimizer step and projections, after_step; the gradients of the optimizer's parameters are then
     /// dropped. At the end of an epoch: before_evaluate_or_save, validation, after_epoch, checkpoint. Throws DivergedError
-    /// naming epoch and step where the loss is not finite, before any weight has changed, or where weights that are not
+    /// naming epoch and step where the loss is not finite, before any weight has changed (on a GPU when the
+    /// metrics are next read, with the weights of before that step), or where weights that are not
     /// finite would be saved; the last checkpoint then stands.
     TrainResult fit(Loader& train, Loader* validation = nullptr);
 
@@ -86,9 +92,12 @@ public:
     /// Batches of the training loader an epoch.
     std::int64_t batches() const { return batches_; }
     bool has_validation() const { return has_validation_; }
-    /// Running means of the epoch under way; 0 before its first batch.
-    double running_loss() const { return state_.weight_sum > 0 ? state_.loss_sum / state_.weight_sum : 0; }
-    double running_accuracy() const { return state_.weight_sum > 0 ? state_.correct_sum / state_.weight_sum : 0; }
+    /// Running means of the epoch under way; 0 before its first batch. On a GPU they wait for the steps so far.
+    double running_loss() { return mean_of(&TrainState::loss_sum); }
+    double running_accuracy() { return mean_of(&TrainState::correct_sum); }
+    /// Whether the last step was replayed from a captured one, and if not, why none can be; empty on host devices.
+    bool replays_steps() const { return replays_; }
+    const std::string& graph_obstacle() const { return graph_obstacle_; }
     /// The epoch under way; complete in after_epoch, where callbacks may add to `extra`.
     EpochRecord& record() { return record_; }
     /// The epochs done.
@@ -105,7 +114,14 @@ public:
 private:
     void begin_epoch();
     bool run_steps(Loader& train, Tape& tape);
-    void run_step(const Batch& batch, Tape& tape);
+    Batch& batch_to_fill(const Loader& train);
+    void run_step(const Batch& batch, bool whole, const Loader& train, Tape& tape);
+    void compute_step(const Batch& batch, Tape& tape);
+    bool run_captured(const Batch& batch, const Loader& train, Tape& tape);
+    void open_device(const Loader& train);
+    void close_device();
+    void read_metrics();
+    double mean_of(double TrainState::*sum);
     void finish_epoch(Loader* validation);
     void check_finite(double loss) const;
     void check_finite(const std::vector<std::pair<std::string, Tensor>>& tensors) const;
@@ -127,6 +143,15 @@ private:
     bool has_validation_ = false;
     std::string last_checkpoint_;  // written or resumed from
     bool saved_ = false;           // the checkpoint file holds the present state
+    Batch batch_, last_batch_;     // the latter: of fewer images, where memory shall keep its place
+
+    // On a device that keeps the metrics itself; null elsewhere.
+    std::unique_ptr<DeviceMetrics> device_metrics_;
+    std::unique_ptr<CapturedStep> captured_;  // null where steps are not replayed
+    std::string graph_obstacle_;
+    std::int64_t plain_steps_ = 0;  // of whole batches, since fit began
+    bool metrics_pending_ = false;  // the device's sums are newer than the state's
+    bool replays_ = false;
 };
 
 /// An optimizer's state, step count and learning rates in a checkpoint, under `prefix` (a scheme with optimizers of its

@@ -121,6 +121,7 @@ Checkpoint Trainer::model_checkpoint() {
 }
 
 Checkpoint Trainer::checkpoint() {
+    read_metrics();
     Checkpoint checkpoint = model_checkpoint();
     save_optimizer(optimizer_, checkpoint);
     checkpoint.integers["trainer.epoch"] = state_.epoch;

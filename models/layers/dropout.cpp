@@ -10,6 +10,7 @@ namespace {
 PhiloxStream stream_of(const Context& context, std::string_view kind, const std::string& path) {
     thread_local std::string name;
     name.assign(kind).append("/").append(path);
+    if (context.device_step) return {stream_key(context.seed, name), 0, context.device_step};
     return stream(context.seed, name, context.step);
 }
 }  // namespace

@@ -1,6 +1,6 @@
 #include "models/layers/normalization.h"
 
-#include "engine/kernels.h"
+#include "engine/training_kernels.h"
 #include "models/layers/activation.h"
 #include "ops/normalization.h"
 
@@ -9,14 +9,6 @@ namespace bitloom::layers {
 namespace {
 /// moving = (1 - fraction) moving + fraction batch
 void blend(Tensor& moving, const Tensor& batch, double old_factor, double batch_factor) {
-    if (!moving.device().is_host()) {
-        const EngineKernels& kernels = engine_kernels(moving.device());
-        Tensor scaled = batch.clone();  // the batch's moments are needed again by the backward pass
-        kernels.scale(scaled, batch_factor);
-        kernels.scale(moving, old_factor);
-        kernels.add(moving, scaled);
-        return;
-    }
     dispatch_float(moving.dtype(), "batch norm: moving average", [&](auto zero) {
         using T = decltype(zero);
         const T* source = batch.read<T>();
@@ -61,12 +53,13 @@ void BatchNorm::update_moving_averages(const Tensor& mean, const Tensor& varianc
     const bool unbiased = config_.moving_variance == MovingVariance::unbiased ||
                           (config_.moving_variance == MovingVariance::keras_fused && x_shape.rank() == 4);
     const double correction = unbiased && n > 1 ? static_cast<double>(n) / static_cast<double>(n - 1) : 1.0;
+    if (const TrainingKernels* kernels = training_kernels(running_mean.device())) {
+        kernels->update_moments(mean, variance, f, correction, running_mean, running_var, num_batches_tracked);
+        return;
+    }
     blend(running_mean, mean, 1 - f, f);
     blend(running_var, variance, 1 - f, f * correction);
-    if (num_batches_tracked.device().is_host())
-        ++*num_batches_tracked.write<std::int32_t>();
-    else
-        num_batches_tracked.fill(num_batches_tracked.item() + 1);
+    ++*num_batches_tracked.write<std::int32_t>();
 }
 
 Var BatchNorm::normalize(Context& context, const Var& x, const Var& residual, bool relu, NormActivation* fused) {

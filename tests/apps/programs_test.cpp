@@ -66,6 +66,8 @@ TEST(Programs, RefuseWrongUsageWithStatus2) {
     expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--start=2"})), 2, "--start=2");
     expect_refusal(run("svhn_kfold", {"--dataset=digits"}), 2, "--out-dir");
     expect_refusal(run("train", tiny_train(out, {"--precision=fp16"})), 2, "--precision");
+    expect_refusal(run("train", tiny_train(out, {"--data-on-device=on"})), 1,
+                   "data on the device: device cpu makes no batches");
     expect_refusal(run("train", tiny_train(out, {"--precision=tf32"})), 2, "precision tf32: needs --device cuda, not cpu");
     expect_refusal(run("train", tiny_train(out, {"--precision=bf16", "--device=reference", "--dtype=f64"})), 2,
                    "--precision=bf16");
