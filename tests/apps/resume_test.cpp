@@ -54,14 +54,27 @@ void expect_equal_checkpoints(const std::string& path_a, const std::string& path
     }
 }
 
-/// Waits until `path` is another file than at `before`, or the process has ended.
-void wait_for_change(Process& process, const std::string& path, std::filesystem::file_time_type before) {
+using FileTime = std::filesystem::file_time_type;
+
+/// When a checkpoint was written, or the newest last.h5 in the folders of a folder; the earliest time where there is none.
+FileTime last_change(const std::string& path) {
     std::error_code none;
-    while (process.running()) {
-        const auto now = std::filesystem::last_write_time(path, none);
-        if (!none && now != before) return;
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    FileTime newest = FileTime::min();
+    const auto look_at = [&](const std::filesystem::path& file) {
+        const FileTime time = std::filesystem::last_write_time(file, none);
+        if (!none) newest = std::max(newest, time);
+    };
+    if (!std::filesystem::is_directory(path, none)) {
+        look_at(path);
+        return newest;
     }
+    for (const auto& entry : std::filesystem::directory_iterator(path, none)) look_at(entry.path() / "last.h5");
+    return newest;
+}
+
+/// Waits until `path` has changed since `before`, or the process has ended.
+void wait_for_change(Process& process, const std::string& path, FileTime before) {
+    while (process.running() && last_change(path) == before) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 /// Starts a program again and again, each time killed at a random moment after it has made progress; then lets it
@@ -71,10 +84,9 @@ int run_with_kills(const std::string& program, std::vector<std::string> argument
     Rng rng(seed, "kills");
     int killed = 0;
     for (int i = 0; i < kills; ++i) {
-        std::error_code none;
-        const auto before = std::filesystem::last_write_time(checkpoint, none);
+        const FileTime before = last_change(checkpoint);
         Process process(program, arguments);
-        wait_for_change(process, checkpoint, none ? std::filesystem::file_time_type::min() : before);
+        wait_for_change(process, checkpoint, before);
         std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(rng.uniform(0, longest_ms)));
         process.kill(SIGKILL);
         if (process.wait().signal == SIGKILL) ++killed;
@@ -190,6 +202,54 @@ TEST(Resume, KfoldKilledAtRandomMomentsEndsInTheSameBits) {
     EXPECT_EQ(read_file(folder / "whole/summary.json"), read_file(folder / "killed/summary.json"));
 }
 
+// The width scan is a chain: what is killed at one width must hand the same weights over to all narrower ones; the pruned
+// scan goes through masks and their schedule as well.
+TEST(Resume, ScansKilledAtRandomMomentsEndInTheSameBits) {
+    const int scan_kills = kill_rounds(3);
+    const TemporaryFolder folder;
+    const auto arguments = [&](const std::string& name, const std::vector<std::string>& more) {
+        std::vector<std::string> all{"--dataset=digits",
+                                     "--train-size=600",
+                                     "--test-size=100",
+                                     "--folds=2",
+                                     "--epochs=3",
+                                     "--batchsize=32",
+                                     "--widths=6,2,1",
+                                     "--threads=1",
+                                     "--jobs=2",
+                                     "--checkpoint-every-steps=4",
+                                     "--out-dir=" + (folder / name)};
+        all.insert(all.end(), more.begin(), more.end());
+        return all;
+    };
+    ASSERT_EQ(run("svhn_kfold", arguments("whole", {})).status, 0);
+    std::filesystem::copy(folder / "whole", folder / "killed", std::filesystem::copy_options::recursive);
+    for (const std::string stage : {"quant", "pruned_quant"}) {
+        const std::vector<std::string> more = stage == "quant" ? std::vector<std::string>{"--quantize"}
+                                                               : std::vector<std::string>{"--quantize", "--prune"};
+        const Clock::time_point begin = Clock::now();
+        const ProcessResult whole = run("svhn_kfold", arguments("whole", more));
+        ASSERT_EQ(whole.status, 0) << whole.err;
+        const double milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+        ProcessResult last;
+        const int killed = run_with_kills("svhn_kfold", arguments("killed", more), folder / "killed", scan_kills,
+                                          milliseconds / (3 * scan_kills), 17, last);
+        ASSERT_EQ(last.status, 0) << last.err;
+        std::cout << killed << " of " << scan_kills << " kills came before the end of " << stage << "\n";
+        EXPECT_GE(killed, scan_kills / 2) << "too few of the kills came before the end to show anything";
+        for (const std::string width : {"6", "2", "1"})
+            for (const std::string fold : {"0", "1"}) {
+                const std::string name = stage + "_" + width + "bit_" + fold;
+                expect_equal_checkpoints(folder / ("whole/" + name + "/last.h5"), folder / ("killed/" + name + "/last.h5"));
+                for (const char* file : {"history_dict.csv", "scores.json", "compression.json"})
+                    EXPECT_EQ(read_file(folder / ("whole/" + name + "/" + file)),
+                              read_file(folder / ("killed/" + name + "/" + file)));
+            }
+        EXPECT_EQ(read_file(folder / ("whole/summaries/" + stage + "/folds.csv")),
+                  read_file(folder / ("killed/summaries/" + stage + "/folds.csv")));
+    }
+}
+
 TEST(Resume, InterruptSavesAndEndsWithStatus130) {
     const TemporaryFolder folder;
     const std::string out = folder / "run", checkpoint = out + "/full_0/last.h5";
@@ -197,7 +257,7 @@ TEST(Resume, InterruptSavesAndEndsWithStatus130) {
                                              "--single",         "--epochs=500",      "--batchsize=32",  "--threads=1",
                                              "--lr=1e-6",        "--out-dir=" + out};
     Process process("svhn_kfold", arguments);
-    wait_for_change(process, checkpoint, std::filesystem::file_time_type::min());
+    wait_for_change(process, checkpoint, FileTime::min());
     process.kill(SIGINT);
     const ProcessResult result = process.wait();
     EXPECT_EQ(result.status, 130) << result.err;
