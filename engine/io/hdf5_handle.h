@@ -76,10 +76,9 @@ std::string label(const std::string& path, std::string_view object);
 /// that HDF5 converts by itself.
 Id type_of(DType dtype);
 
-/// Throws Error where the library would crash on a file or never come back from it, or where a string lies nowhere or
-/// claims to be longer than the file. `access` as for H5Fopen; the caller holds the Lock. `patience_seconds` end a
-/// check that stands still, as it may where another part of the program calls HDF5 without the Lock; the file is then
-/// taken as it is.
+/// Throws Error where the library would crash on a file, never come back from it, or want much more memory than its
+/// contents can need. `access` as for H5Fopen; the caller holds the Lock. `patience_seconds` end a check that stands
+/// still, as it may where another part of the program calls HDF5 without the Lock; the file is then taken as it is.
 void probe(const std::string& path, hid_t access, unsigned patience_seconds = 60);
 
 /// True where every link of the path is there and leads to an object.

@@ -2,7 +2,6 @@
 // many). So a child process goes through a file first, with all that reading it may ask of the library; only what the
 // child survives is read here.
 
-#include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -12,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <set>
 #include <vector>
@@ -37,24 +37,53 @@ std::size_t elements(hid_t space, std::size_t element_bytes, hsize_t most_bytes)
     return count <= most_bytes / element_bytes ? static_cast<std::size_t>(count) : 0;
 }
 
-constexpr int exit_bad_string = 3;
+constexpr int exit_no_memory = 3;
 
-/// A variable-length string in the file says how long it is and where in a heap it lies. HDF5 believes the length:
-/// memory of that size is asked for before the heap is looked at, and filled with whatever follows. Nothing packs
-/// strings, so none is longer than the file. Ends the child where one is.
-void refuse_long_strings(char* const* strings, std::size_t count, hsize_t file_bytes) {
-    constexpr hsize_t rounding = 8192;  // of the allocator: pages and their header
-    for (std::size_t i = 0; i < count; ++i)
-        if (strings[i] && ::malloc_usable_size(strings[i]) > file_bytes + rounding) ::_exit(exit_bad_string);
-}
-
-/// Ends the child where the last call to HDF5 failed because of the heap or for want of memory.
-void refuse_bad_heap() {
+/// Called for every call to HDF5 that fails: ends the child where that was for want of memory.
+herr_t end_without_memory(hid_t stack, void*) {
     const auto look = [](unsigned, const H5E_error2_t* error, void*) -> herr_t {
-        if (error->maj_num == H5E_HEAP || error->maj_num == H5E_RESOURCE) ::_exit(exit_bad_string);
+        if (error->maj_num == H5E_RESOURCE || error->min_num == H5E_NOSPACE || error->min_num == H5E_CANTALLOC)
+            ::_exit(exit_no_memory);
         return 0;
     };
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, look, nullptr);
+    return H5Ewalk2(stack, H5E_WALK_UPWARD, look, nullptr);
+}
+
+/// HDF5 believes what a file says of sizes, of strings and of headers for instance, and asks for that much memory
+/// before it looks whether the file has it. The child may have 32 MB and twice the file, and more where values need it.
+class MemoryLimit {
+   public:
+    explicit MemoryLimit(hsize_t file_bytes) {
+        // Pages of writable private memory, the sixth field of statm, are what RLIMIT_DATA counts.
+        rlim_t pages = 0;
+        if (std::FILE* statm = std::fopen("/proc/self/statm", "r")) {
+            if (std::fscanf(statm, "%*u %*u %*u %*u %*u %lu", &pages) != 1) pages = 0;
+            std::fclose(statm);
+        }
+        if (pages == 0 || ::getrlimit(RLIMIT_DATA, &limit_) != 0) return;
+        most_ = pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + (rlim_t{32} << 20) + 2 * file_bytes;
+        H5Eset_auto2(H5E_DEFAULT, end_without_memory, nullptr);
+        allow(0);
+    }
+    /// So many bytes of values take a buffer, a chunk of them and, while that is unpacked, up to twice as much.
+    void allow(hsize_t bytes) {
+        if (most_ == 0) return;
+        limit_.rlim_cur = std::min<rlim_t>(limit_.rlim_max, most_ + 4 * bytes);
+        ::setrlimit(RLIMIT_DATA, &limit_);
+    }
+
+   private:
+    rlimit limit_{};
+    rlim_t most_ = 0;
+};
+
+/// A fifth of a second of processor time and a second for each 4 MB, some twenty times what small objects need; then
+/// SIGPROF ends the child.
+void limit_time(hsize_t bytes) {
+    itimerval limit{};
+    limit.it_value.tv_sec = static_cast<time_t>(bytes / (hsize_t{4} << 20));
+    limit.it_value.tv_usec = 200000;
+    setitimer(ITIMER_PROF, &limit, nullptr);
 }
 
 /// Takes some values through the conversions that readers ask for.
@@ -68,33 +97,42 @@ void convert_some(hid_t type, const unsigned char* values, std::size_t count) {
     }
 }
 
+struct Walk;
+void probe_object(hid_t object, Walk& walk);
+
+struct Walk {
+    hsize_t file_bytes = 0;
+    MemoryLimit memory;
+    std::set<haddr_t> seen;
+};
+
 /// Reads all values, `read(type, buffer)`.
 template <class Read>
-void read_values(hid_t type, hid_t space, hsize_t most_bytes, hsize_t file_bytes, Read&& read) {
+void read_values(hid_t type, hid_t space, hsize_t most_bytes, Walk& walk, Read&& read) {
     const H5T_class_t kind = H5Tget_class(type);
     const std::size_t width = H5Tget_size(type), count = elements(space, width, most_bytes);
     if (count == 0 || (kind != H5T_INTEGER && kind != H5T_FLOAT && kind != H5T_ENUM && kind != H5T_STRING)) return;
-    auto* values = static_cast<unsigned char*>(std::calloc(count, width));
-    if (!values) return;
-    const bool of_pointers = kind == H5T_STRING && H5Tis_variable_str(type) > 0;
-    const bool done = read(type, values) >= 0;
-    if (of_pointers) {
-        if (!done) refuse_bad_heap();
-        refuse_long_strings(reinterpret_cast<char**>(values), count, file_bytes);
-        H5Dvlen_reclaim(type, space, H5P_DEFAULT, values);
-    } else if (done && kind != H5T_STRING) {
-        convert_some(type, values, count);
+    limit_time(walk.file_bytes + count * width);
+    walk.memory.allow(most_bytes);
+    if (auto* values = static_cast<unsigned char*>(std::calloc(count, width))) {
+        const bool done = read(type, values) >= 0;
+        if (kind == H5T_STRING && H5Tis_variable_str(type) > 0)
+            H5Dvlen_reclaim(type, space, H5P_DEFAULT, values);
+        else if (done && kind != H5T_STRING)
+            convert_some(type, values, count);
+        std::free(values);
     }
-    std::free(values);
+    walk.memory.allow(0);
+    limit_time(walk.file_bytes);
 }
 
 herr_t probe_attribute(hid_t object, const char* name, const H5A_info_t*, void* data) {
-    const hsize_t file_bytes = *static_cast<hsize_t*>(data);
+    auto& walk = *static_cast<Walk*>(data);
     const hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
     if (attribute < 0) return 0;
     const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
     if (type >= 0 && space >= 0)
-        read_values(type, space, file_bytes, file_bytes,
+        read_values(type, space, walk.file_bytes, walk,
                     [&](hid_t memory_type, void* values) { return H5Aread(attribute, memory_type, values); });
     H5Sclose(space);
     H5Tclose(type);
@@ -102,7 +140,7 @@ herr_t probe_attribute(hid_t object, const char* name, const H5A_info_t*, void* 
     return 0;
 }
 
-void probe_dataset(hid_t dataset, hsize_t file_bytes) {
+void probe_dataset(hid_t dataset, Walk& walk) {
     const hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset), creation = H5Dget_create_plist(dataset);
     if (type >= 0 && space >= 0 && creation >= 0) {
         const bool external = H5Pget_external_count(creation) > 0 || H5Pget_layout(creation) == H5D_VIRTUAL;
@@ -110,8 +148,8 @@ void probe_dataset(hid_t dataset, hsize_t file_bytes) {
         constexpr hsize_t most_expansion = 1100;
         const hsize_t most = H5Pget_nfilters(creation) > 0 ? stored * most_expansion : stored;
         // Readers ask no more of a file whose data cannot be all there.
-        if (!external && stored <= file_bytes)
-            read_values(type, space, most, file_bytes, [&](hid_t memory_type, void* values) {
+        if (!external && stored <= walk.file_bytes)
+            read_values(type, space, most, walk, [&](hid_t memory_type, void* values) {
                 return H5Dread(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
             });
     }
@@ -119,13 +157,6 @@ void probe_dataset(hid_t dataset, hsize_t file_bytes) {
     H5Sclose(space);
     H5Tclose(type);
 }
-
-struct Walk {
-    hsize_t file_bytes = 0;
-    std::set<haddr_t> seen;
-};
-
-void probe_object(hid_t object, Walk& walk);
 
 herr_t probe_link(hid_t group, const char* name, const H5L_info_t* link, void* data) {
     auto& walk = *static_cast<Walk*>(data);
@@ -142,33 +173,21 @@ herr_t probe_link(hid_t group, const char* name, const H5L_info_t* link, void* d
 }
 
 void probe_object(hid_t object, Walk& walk) {
-    H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, nullptr, probe_attribute, &walk.file_bytes);
+    H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, nullptr, probe_attribute, &walk);
     const H5I_type_t kind = H5Iget_type(object);
-    if (kind == H5I_DATASET) probe_dataset(object, walk.file_bytes);
+    if (kind == H5I_DATASET) probe_dataset(object, walk);
     if (kind == H5I_GROUP) H5Literate(object, H5_INDEX_NAME, H5_ITER_INC, nullptr, probe_link, &walk);
 }
 
-void probe_file(const std::string& path, hid_t access) {
+void probe_file(const std::string& path, hid_t access, hsize_t file_bytes) {
+    Walk walk{file_bytes, MemoryLimit(file_bytes), {}};
     if (H5Fis_hdf5(path.c_str()) <= 0) return;
     const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
     if (file < 0) return;
-    Walk walk;
-    H5Fget_filesize(file, &walk.file_bytes);
     const hid_t root = H5Oopen(file, "/", H5P_DEFAULT);
     if (root >= 0) probe_object(root, walk);
     H5Oclose(root);
     H5Fclose(file);
-}
-
-/// A fifth of a second of processor time and a second for each 4 MB, some twenty times what small objects need; then
-/// SIGPROF ends the child. SIGALRM does where it only waits.
-void limit_time(std::int64_t bytes, unsigned patience_seconds) {
-    const auto seconds = bytes / (std::int64_t{4} << 20);
-    itimerval limit{};
-    limit.it_value.tv_sec = seconds;
-    limit.it_value.tv_usec = 200000;
-    setitimer(ITIMER_PROF, &limit, nullptr);
-    ::alarm(patience_seconds + 4 * static_cast<unsigned>(seconds));
 }
 
 }  // namespace
@@ -182,8 +201,10 @@ void probe(const std::string& path, hid_t access, unsigned patience_seconds) {
         for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF, SIGALRM}) ::signal(number, SIG_DFL);
         const rlimit no_dump{0, 0};
         ::setrlimit(RLIMIT_CORE, &no_dump);
-        limit_time(status.st_size, patience_seconds);
-        probe_file(path, access);
+        limit_time(static_cast<hsize_t>(status.st_size));
+        // Where it only waits, no processor time runs out.
+        ::alarm(patience_seconds + static_cast<unsigned>(status.st_size >> 20));
+        probe_file(path, access, static_cast<hsize_t>(status.st_size));
         ::_exit(0);
     }
     int result = 0;
@@ -193,8 +214,8 @@ void probe(const std::string& path, hid_t access, unsigned patience_seconds) {
     if (ended == child && WIFSIGNALED(result) && WTERMSIG(result) == SIGALRM) return;
     if (ended == child && WIFSIGNALED(result) && WTERMSIG(result) == SIGPROF)
         fail(path, ": damaged HDF5 file: the HDF5 library does not come to an end with it");
-    if (ended == child && WIFEXITED(result) && WEXITSTATUS(result) == exit_bad_string)
-        fail(path, ": damaged HDF5 file: a string in it lies nowhere or claims to be longer than the file");
+    if (ended == child && WIFEXITED(result) && WEXITSTATUS(result) == exit_no_memory)
+        fail(path, ": the HDF5 library needs more memory for it than its contents can (damaged HDF5 file?)");
     require(ended != child || (WIFEXITED(result) && WEXITSTATUS(result) == 0), path,
             ": damaged HDF5 file: the HDF5 library crashes on it");
 }

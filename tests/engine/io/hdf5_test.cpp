@@ -420,10 +420,15 @@ std::size_t string_reference(const std::string& contents) {
     return contents.find(reference);
 }
 
-TEST(Hdf5, AStringLongerThanTheFileOrNowhereIsOneError) {
+TEST(Hdf5, SizesThatTheFileCannotHaveAreOneError) {
     TemporaryFolder folder;
     const std::string path = folder.file("a.h5");
-    const auto damage = [&](bool attribute, std::size_t byte, char value) {
+    const auto expect_refused = [&](const std::string& contents) {
+        put(path, contents);
+        EXPECT_EQ(message_of([&] { hdf5::File::open(path); }),
+                  path + ": the HDF5 library needs more memory for it than its contents can (damaged HDF5 file?)");
+    };
+    for (const bool attribute : {false, true}) {
         {
             RawFile raw(path);
             const hid_t variable = H5Tcopy(H5T_C_S1);
@@ -438,16 +443,28 @@ TEST(Hdf5, AStringLongerThanTheFileOrNowhereIsOneError) {
         std::string contents = read_file(path);
         const std::size_t reference = string_reference(contents);
         ASSERT_NE(reference, std::string::npos);
-        contents[reference + byte] = value;
-        put(path, contents);
-        EXPECT_EQ(message_of([&] { hdf5::File::open(path); }),
-                  path + ": damaged HDF5 file: a string in it lies nowhere or claims to be longer than the file")
-            << attribute << byte;
-    };
-    for (const bool attribute : {false, true}) {
-        damage(attribute, 3, '\3');   // 48 MB long
-        damage(attribute, 10, '\7');  // in a heap behind the end of the file
+        contents[reference + 3] = '\3';  // a string of 48 MB
+        expect_refused(contents);
     }
+}
+
+// Memory is not held against a file that is merely well packed.
+TEST(Hdf5, APackedDatasetMayGrow) {
+    TemporaryFolder folder;
+    const std::string path = folder.file("a.h5");
+    constexpr hsize_t rows = 160, columns = 65536;  // 42 MB of zeros in some 50 KB
+    {
+        RawFile raw(path);
+        const hid_t packed = H5Pcreate(H5P_DATASET_CREATE);
+        const hsize_t chunk[] = {40, columns};
+        H5Pset_chunk(packed, 2, chunk);
+        H5Pset_deflate(packed, 6);
+        raw.dataset("zeros", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, {rows, columns},
+                    std::vector<float>(rows * columns).data(), packed);
+        H5Pclose(packed);
+    }
+    EXPECT_LT(read_file(path).size(), std::size_t{1} << 20);
+    EXPECT_EQ(hdf5::File::open(path).shape("zeros"), (Shape{160, 65536}));
 }
 
 TEST(Hdf5, NamesOfObjectsStayOneLineInMessages) {
