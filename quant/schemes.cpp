@@ -1,5 +1,6 @@
 #include "quant/schemes.h"
 
+#include "quant/bsq/scheme.h"
 #include "quant/pruning/scheme.h"
 #include "quant/qkeras/scheme.h"
 
@@ -7,6 +8,7 @@ namespace bitloom::quant {
 
 std::vector<SchemeEntry> built_in_schemes() {
     return {
+        bsq::scheme_entry(),
         pruning::scheme_entry(),
         qkeras::scheme_entry(),
     };

@@ -42,11 +42,19 @@ Var BitWeight::apply(Context& context, Parameter&, const Var& weight) {
     return representation_ == Representation::bits ? apply_bits(context, weight) : apply_fixed(context, weight);
 }
 
+/// One storage from step to step: what convolutions keep of a weight (reordered copies) is kept under its identity.
+Tensor BitWeight::output_like(const Tensor& weight) {
+    const bool fits = output_.defined() && output_.unique() && output_.shape() == weight.shape() &&
+                      output_.dtype() == weight.dtype() && output_.device() == weight.device();
+    if (!fits) output_ = Tensor::empty_like(weight);
+    return output_;
+}
+
 Var BitWeight::apply_bits(Context& context, const Var& weight) {
     const Var planes = context.tape.leaf(planes_), scale = context.tape.leaf(scale_);
     const QuantizationRule rule{bits_, zero_, forward_clamp_};
     const Device device = planes.device();
-    Tensor value = Tensor::empty_like(weight.value());
+    Tensor value = output_like(weight.value());
     const bool measure = measured_ && context.tape.wants_node({planes});
     if (measure && (!norms_.defined() || norms_.numel() != bits_ || norms_.device() != device))
         norms_ = Tensor::empty({bits_}, DType::f64, device);
@@ -72,7 +80,7 @@ Var BitWeight::apply_fixed(Context& context, const Var& weight) {
     if (left_out_) return context.tape.constant(Tensor::zeros_like(weight.value()));
     const Var scale = context.tape.leaf(scale_);
     const QuantizationRule rule{bits_, zero_, true};
-    Tensor value = Tensor::empty_like(weight.value());
+    Tensor value = output_like(weight.value());
     kernel(weight.device(), "fixed_to_weights", &BsqKernels::fixed_to_weights)(rule, weight.value(), scale.value(), value);
     return context.tape.record("fixed_precision", {weight, scale}, std::move(value),
                                [rule, x = weight.value(), scale = scale.value()](BackwardContext& c) {

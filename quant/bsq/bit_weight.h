@@ -76,6 +76,7 @@ class BitWeight final : public WeightTransform, public std::enable_shared_from_t
     void require_representation(Representation wanted, const char* what) const;
     void attach(Representation representation);
     Tensor host_values() const;
+    Tensor output_like(const Tensor& weight);
     Var apply_bits(Context& context, const Var& weight);
     Var apply_fixed(Context& context, const Var& weight);
 
@@ -86,6 +87,7 @@ class BitWeight final : public WeightTransform, public std::enable_shared_from_t
     int bits_ = 0;
     bool has_precision_ = false;
     Parameter planes_, scale_;
+    Tensor output_;  // the effective weight of the pass before, written again where nobody holds it
     bool measured_ = false, norms_current_ = false;
     Tensor norms_;
     Tensor norm_gradient_;  // between the regulariser's backward and the planes'

@@ -16,6 +16,7 @@
 #include "models/registry.h"
 #include "ops/cpu/onednn.h"
 #include "ops/loss.h"
+#include "quant/bsq/scheme.h"
 #include "tests/steady/host_allocations.h"
 
 namespace bitloom {
@@ -133,6 +134,29 @@ TEST_P(SteadyState, EvaluatedBatchesAllocateNothing) {
     Counter counter;
     evaluate(*model, loader, {.progress = [&](std::int64_t samples) { counter.after_step(samples / batch_size); }});
     expect_nothing_allocated(counter.counts);
+}
+
+// Bit planes, their group Lasso and quantized activations; the adjustment of precision lies between epochs.
+TEST(SteadyStateOfBitPlanes, TrainingStepsAllocateNothing) {
+    set_threads(1);
+    const Case c{"resnet20", "sgd", 1, 1};
+    const auto images = random_images(batch_size * (warm_up + counted));
+    Loader loader(images, loader_options(*images, c));
+    const auto model = make_model({.name = c.model});
+    bsq::BsqScheme scheme(bsq::scheme_options_from_json(R"({"bits": 8, "activation": "pact", "activation_bits": 3})"));
+    scheme.set_log([](const std::string&) {});
+    scheme.attach(*model);
+    const auto optimizer = make_optimizer(c.optimizer, model->named_parameters(), 1e-3, 1e-4);
+    Trainer trainer(*model, *optimizer,
+                    [](Context&, const Var& logits, const Batch& b) { return ops::cross_entropy(logits, b.labels); },
+                    {});
+    for (const LossTerm& term : scheme.loss_terms()) trainer.add_loss_term(term);
+    for (const auto& callback : scheme.callbacks()) trainer.add(callback);
+    const auto callback = std::make_shared<CountSteps>();
+    trainer.add(callback);
+    trainer.fit(loader);
+    expect_nothing_allocated(callback->counter.counts);
+    set_threads(0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, SteadyState,
