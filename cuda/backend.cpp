@@ -33,6 +33,13 @@ bool compiled() { return true; }
 
 int device_count() { return survey().gpus; }
 
+void register_tables() {
+    register_engine_kernels(DeviceKind::cuda, engine_kernel_table());
+    register_training_kernels(DeviceKind::cuda, training_kernel_table());
+    ops::register_op_kernels(DeviceKind::cuda, op_kernel_table());
+    register_optim_kernels(DeviceKind::cuda, optim_kernel_table());
+}
+
 void install(int index) {
     static std::mutex mutex;
     static std::set<int> installed;
@@ -45,10 +52,7 @@ void install(int index) {
         throw Error(problem);
     const Device device{DeviceKind::cuda, index};
     add_gpu(device, properties);
-    register_engine_kernels(DeviceKind::cuda, engine_kernel_table());
-    register_training_kernels(DeviceKind::cuda, training_kernel_table());
-    ops::register_op_kernels(DeviceKind::cuda, op_kernel_table());
-    register_optim_kernels(DeviceKind::cuda, optim_kernel_table());
+    register_tables();
     installed.insert(index);
 }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/kernel_list.h"
 #include "engine/random.h"
 #include "engine/tensor.h"
 
@@ -39,10 +40,10 @@ struct Pool2dGeometry {
 enum class NormEpilogue { none, relu };
 
 enum class UnaryOp {
-    relu,          // max(x, 0); gradient 1 for x > 0
-    relu6,         // min(max(x, 0), 6); gradient 1 on the open (0, 6)
-    leaky_relu,    // x > 0 ? x : a x
-    sigmoid,       // 1 / (1 + exp(-x))
+    relu,        // max(x, 0); gradient 1 for x > 0
+    relu6,       // min(max(x, 0), 6); gradient 1 on the open (0, 6)
+    leaky_relu,  // x > 0 ? x : a x
+    sigmoid,     // 1 / (1 + exp(-x))
     tanh,
     swish,         // x sigmoid(x)
     hard_sigmoid,  // clip(a x + b, 0, 1): a = 0.5, b = 0.5 hard; a = 0.1875, b = 0.5 smooth (QKeras)
@@ -55,7 +56,8 @@ enum class UnaryOp {
     count
 };
 inline constexpr std::array<std::string_view, static_cast<int>(UnaryOp::count)> unary_names = {
-    "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "swish", "hard_sigmoid", "clamp", "exp", "log", "sqrt", "square", "abs"};
+    "relu",  "relu6", "leaky_relu", "sigmoid", "tanh",   "swish", "hard_sigmoid",
+    "clamp", "exp",   "log",        "sqrt",    "square", "abs"};
 
 enum class BinaryOp { add, subtract, multiply, divide, maximum, minimum, count };
 inline constexpr std::array<std::string_view, static_cast<int>(BinaryOp::count)> binary_names = {
@@ -63,7 +65,7 @@ inline constexpr std::array<std::string_view, static_cast<int>(BinaryOp::count)>
 
 /// Functions of zero gradient that straight-through estimators wrap.
 enum class StepFunction {
-    round,       // to nearest, ties to even
+    round,  // to nearest, ties to even
     floor,
     ceil,
     sign,        // -1, 0, +1
@@ -72,16 +74,16 @@ enum class StepFunction {
 
 /// Named backward rules of straight-through estimators: dx = dy * rule(x).
 enum class Surrogate {
-    identity,        // 1
-    clipped,         // 1 on the closed [low, high], else 0
-    clipped_open,    // 1 on the open (low, high), else 0
-    clipped_upper,   // 1 on (low, high], else 0
-    leaky_clipped,   // 1 on (low, high], slope elsewhere below low, 0 above high
-    scaled,          // slope
-    tanh,            // 1 - tanh(x)^2
-    approx_sign,     // 2 - 2|x| on [-1, 1], else 0 (Bi-Real Net)
-    swish_sign,      // b (2 - b x tanh(b x / 2)) / (1 + cosh(b x)), b = slope (BNN+)
-    zero             // 0
+    identity,       // 1
+    clipped,        // 1 on the closed [low, high], else 0
+    clipped_open,   // 1 on the open (low, high), else 0
+    clipped_upper,  // 1 on (low, high], else 0
+    leaky_clipped,  // 1 on (low, high], slope elsewhere below low, 0 above high
+    scaled,         // slope
+    tanh,           // 1 - tanh(x)^2
+    approx_sign,    // 2 - 2|x| on [-1, 1], else 0 (Bi-Real Net)
+    swish_sign,     // b (2 - b x tanh(b x / 2)) / (1 + cosh(b x)), b = slope (BNN+)
+    zero            // 0
 };
 struct SurrogateRule {
     Surrogate rule = Surrogate::identity;
@@ -103,7 +105,8 @@ struct OpKernels {
     void (*conv2d_inference)(const Conv2dGeometry&, const Tensor& x, const Tensor& weight, const Tensor* bias,
                              const Tensor* residual, NormEpilogue, Tensor& y);
     void (*conv2d_backward_data)(const Conv2dGeometry&, const Tensor& dy, const Tensor& weight, Tensor& dx);
-    void (*conv2d_backward_weights)(const Conv2dGeometry&, const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor* dbias);
+    void (*conv2d_backward_weights)(const Conv2dGeometry&, const Tensor& x, const Tensor& dy, Tensor& dweight,
+                                    Tensor* dbias);
 
     /// y[b, o] = sum_i x[b, i] w[o, i] + bias[o]
     void (*dense_forward)(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& y);
@@ -120,11 +123,11 @@ struct OpKernels {
     /// y = epilogue(gamma (x - mean) / sqrt(variance + epsilon) + beta [+ residual]).
     void (*batch_norm_forward)(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
                                double epsilon, NormEpilogue, Tensor& y, Tensor& mean, Tensor& variance);
-    /// y is needed (non-null) only with an epilogue. dx and dresidual are optional. Where dresidual equals the masked dy
-    /// and there is no epilogue, the op passes dy itself on and asks for no dresidual.
-    void (*batch_norm_backward)(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma, const Tensor& mean,
-                                const Tensor& variance, double epsilon, NormEpilogue, Tensor* dx, Tensor* dresidual,
-                                Tensor& dgamma, Tensor& dbeta);
+    /// y is needed (non-null) only with an epilogue. dx and dresidual are optional. Where dresidual equals the masked
+    /// dy and there is no epilogue, the op passes dy itself on and asks for no dresidual.
+    void (*batch_norm_backward)(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& gamma,
+                                const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue, Tensor* dx,
+                                Tensor* dresidual, Tensor& dgamma, Tensor& dbeta);
     void (*batch_norm_inference)(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual,
                                  const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue, Tensor& y);
     /// Gradients of the inference form: moments are constants.
@@ -132,8 +135,8 @@ struct OpKernels {
                                           const Tensor& mean, const Tensor& variance, double epsilon, NormEpilogue,
                                           Tensor* dx, Tensor* dresidual, Tensor& dgamma, Tensor& dbeta);
 
-    /// Padding counts as -infinity; the first maximum in row-major order wins. `argmax` (u8, y's shape) holds the position
-    /// in the window, so a window has at most 256 cells; it may be null in inference.
+    /// Padding counts as -infinity; the first maximum in row-major order wins. `argmax` (u8, y's shape) holds the
+    /// position in the window, so a window has at most 256 cells; it may be null in inference.
     void (*max_pool2d_forward)(const Pool2dGeometry&, const Tensor& x, Tensor& y, Tensor* argmax);
     void (*max_pool2d_backward)(const Pool2dGeometry&, const Tensor& dy, const Tensor& argmax, Tensor& dx);
     /// include_pad: divides by the window's area (PyTorch), else by the number of real cells (Keras).
@@ -164,53 +167,59 @@ struct OpKernels {
     void (*row_scale)(const Tensor& factors, const Tensor& x, Tensor& y);
 
     void (*strided_copy)(const StridedCopy&, const Tensor& source, Tensor& target);
-    /// y = factor * sum of x over the axes whose bit is set in `axes`; y has extent 1 there (or none: same element order).
+    /// y = factor * sum of x over the axes whose bit is set in `axes`; y has extent 1 there (or none: same element
+    /// order).
     void (*reduce_sum)(std::uint32_t axes, double factor, const Tensor& x, Tensor& y);
     /// Maximum over those axes; `argmax` (i32, y's shape, first in row-major order among the reduced) is optional.
     void (*reduce_max)(std::uint32_t axes, const Tensor& x, Tensor& y, Tensor* argmax);
     void (*reduce_max_backward)(std::uint32_t axes, const Tensor& dy, const Tensor& argmax, Tensor& dx);
 };
 
-/// Calls f(name, member pointer) for every kernel of the table, for comparisons and lists of what a backend lacks.
+/// Every kernel of the table, for comparisons and lists of what a backend lacks.
+inline constexpr auto op_kernel_list =
+    std::tuple{NamedKernel{"conv2d_forward", &OpKernels::conv2d_forward},
+               NamedKernel{"conv2d_inference", &OpKernels::conv2d_inference},
+               NamedKernel{"conv2d_backward_data", &OpKernels::conv2d_backward_data},
+               NamedKernel{"conv2d_backward_weights", &OpKernels::conv2d_backward_weights},
+               NamedKernel{"dense_forward", &OpKernels::dense_forward},
+               NamedKernel{"dense_inference", &OpKernels::dense_inference},
+               NamedKernel{"dense_backward_data", &OpKernels::dense_backward_data},
+               NamedKernel{"dense_backward_weights", &OpKernels::dense_backward_weights},
+               NamedKernel{"bias_forward", &OpKernels::bias_forward},
+               NamedKernel{"bias_backward", &OpKernels::bias_backward},
+               NamedKernel{"batch_norm_forward", &OpKernels::batch_norm_forward},
+               NamedKernel{"batch_norm_backward", &OpKernels::batch_norm_backward},
+               NamedKernel{"batch_norm_inference", &OpKernels::batch_norm_inference},
+               NamedKernel{"batch_norm_inference_backward", &OpKernels::batch_norm_inference_backward},
+               NamedKernel{"max_pool2d_forward", &OpKernels::max_pool2d_forward},
+               NamedKernel{"max_pool2d_backward", &OpKernels::max_pool2d_backward},
+               NamedKernel{"avg_pool2d_forward", &OpKernels::avg_pool2d_forward},
+               NamedKernel{"avg_pool2d_backward", &OpKernels::avg_pool2d_backward},
+               NamedKernel{"unary_forward", &OpKernels::unary_forward},
+               NamedKernel{"unary_backward", &OpKernels::unary_backward},
+               NamedKernel{"binary_forward", &OpKernels::binary_forward},
+               NamedKernel{"scale_forward", &OpKernels::scale_forward},
+               NamedKernel{"step_forward", &OpKernels::step_forward},
+               NamedKernel{"surrogate_backward", &OpKernels::surrogate_backward},
+               NamedKernel{"softmax_forward", &OpKernels::softmax_forward},
+               NamedKernel{"softmax_backward", &OpKernels::softmax_backward},
+               NamedKernel{"cross_entropy_forward", &OpKernels::cross_entropy_forward},
+               NamedKernel{"cross_entropy_backward", &OpKernels::cross_entropy_backward},
+               NamedKernel{"dropout", &OpKernels::dropout},
+               NamedKernel{"row_scale", &OpKernels::row_scale},
+               NamedKernel{"strided_copy", &OpKernels::strided_copy},
+               NamedKernel{"reduce_sum", &OpKernels::reduce_sum},
+               NamedKernel{"reduce_max", &OpKernels::reduce_max},
+               NamedKernel{"reduce_max_backward", &OpKernels::reduce_max_backward}};
+static_assert(sizeof(OpKernels) == std::tuple_size_v<decltype(op_kernel_list)> * sizeof(void*),
+              "list a new kernel here too");
+
+/// Calls f(name, member pointer) for every kernel of the table.
 template <class F>
 void for_each_kernel(F&& f) {
-    f("conv2d_forward", &OpKernels::conv2d_forward);
-    f("conv2d_inference", &OpKernels::conv2d_inference);
-    f("conv2d_backward_data", &OpKernels::conv2d_backward_data);
-    f("conv2d_backward_weights", &OpKernels::conv2d_backward_weights);
-    f("dense_forward", &OpKernels::dense_forward);
-    f("dense_inference", &OpKernels::dense_inference);
-    f("dense_backward_data", &OpKernels::dense_backward_data);
-    f("dense_backward_weights", &OpKernels::dense_backward_weights);
-    f("bias_forward", &OpKernels::bias_forward);
-    f("bias_backward", &OpKernels::bias_backward);
-    f("batch_norm_forward", &OpKernels::batch_norm_forward);
-    f("batch_norm_backward", &OpKernels::batch_norm_backward);
-    f("batch_norm_inference", &OpKernels::batch_norm_inference);
-    f("batch_norm_inference_backward", &OpKernels::batch_norm_inference_backward);
-    f("max_pool2d_forward", &OpKernels::max_pool2d_forward);
-    f("max_pool2d_backward", &OpKernels::max_pool2d_backward);
-    f("avg_pool2d_forward", &OpKernels::avg_pool2d_forward);
-    f("avg_pool2d_backward", &OpKernels::avg_pool2d_backward);
-    f("unary_forward", &OpKernels::unary_forward);
-    f("unary_backward", &OpKernels::unary_backward);
-    f("binary_forward", &OpKernels::binary_forward);
-    f("scale_forward", &OpKernels::scale_forward);
-    f("step_forward", &OpKernels::step_forward);
-    f("surrogate_backward", &OpKernels::surrogate_backward);
-    f("softmax_forward", &OpKernels::softmax_forward);
-    f("softmax_backward", &OpKernels::softmax_backward);
-    f("cross_entropy_forward", &OpKernels::cross_entropy_forward);
-    f("cross_entropy_backward", &OpKernels::cross_entropy_backward);
-    f("dropout", &OpKernels::dropout);
-    f("row_scale", &OpKernels::row_scale);
-    f("strided_copy", &OpKernels::strided_copy);
-    f("reduce_sum", &OpKernels::reduce_sum);
-    f("reduce_max", &OpKernels::reduce_max);
-    f("reduce_max_backward", &OpKernels::reduce_max_backward);
+    for_each_entry(op_kernel_list, f);
 }
-inline constexpr int op_kernel_count = 34;
-static_assert(sizeof(OpKernels) == op_kernel_count * sizeof(void*), "list a new kernel in for_each_kernel too");
+inline constexpr int op_kernel_count = std::tuple_size_v<decltype(op_kernel_list)>;
 
 /// The table of a device. Throws Error for a backend that is not installed.
 const OpKernels& op_kernels(Device device);

@@ -6,6 +6,7 @@
 
 #include "engine/device.h"
 #include "engine/dtype.h"
+#include "engine/kernel_list.h"
 
 namespace bitloom {
 
@@ -52,8 +53,8 @@ struct OptimRows {
 
     std::span<const OptimRow> host;
     Device where = cpu_device;  ///< of all values, gradients and states
-    /// The same rows in the memory of a device that is not the host's, null elsewhere. Of what changes from step to step
-    /// (learning_rate, step) only these are up to date where a captured step is replayed.
+    /// The same rows in the memory of a device that is not the host's, null elsewhere. Of what changes from step to
+    /// step (learning_rate, step) only these are up to date where a captured step is replayed.
     const OptimRow* device = nullptr;
     /// One number in that memory, or null: where it is not 0, the loss was not finite and nothing may be updated.
     const std::int32_t* halted = nullptr;
@@ -64,6 +65,13 @@ struct OptimKernels {
     void (*adam)(const OptimRows& rows, const AdamSettings& settings);
     void (*rmsprop)(const OptimRows& rows, const RmspropSettings& settings);
 };
+
+/// Every kernel of the table, for lists of what a backend lacks.
+inline constexpr auto optim_kernel_list =
+    std::tuple{NamedKernel{"sgd", &OptimKernels::sgd}, NamedKernel{"adam", &OptimKernels::adam},
+               NamedKernel{"rmsprop", &OptimKernels::rmsprop}};
+static_assert(sizeof(OptimKernels) == std::tuple_size_v<decltype(optim_kernel_list)> * sizeof(void*),
+              "list a new kernel here too");
 
 /// The table of a device. Throws Error for a backend that is not installed.
 const OptimKernels& optim_kernels(Device device);

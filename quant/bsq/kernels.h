@@ -1,12 +1,13 @@
 #pragma once
-// The kernel table of bit planes (bsq.md, 5): one a device, in the manner of ops/kernels.h. Callers check shapes and allocate
-// outputs; every output is written whole. Planes are [n, 2, ...]: bit by bit, the most significant first, the positive
-// plane before the negative one, so that a group of the regulariser is one run of memory and a stripped precision a run of
-// the leading axis. No kernel makes a tensor of bits besides the planes themselves.
+// The kernel table of bit planes (bsq.md, 5): one a device, in the manner of ops/kernels.h. Callers check shapes and
+// allocate outputs; every output is written whole. Planes are [n, 2, ...]: bit by bit, the most significant first, the
+// positive plane before the negative one, so that a group of the regulariser is one run of memory and a stripped
+// precision a run of the leading axis. No kernel makes a tensor of bits besides the planes themselves.
 
 #include <span>
 #include <string_view>
 
+#include "engine/kernel_list.h"
 #include "engine/tensor.h"
 
 namespace bitloom::bsq {
@@ -41,8 +42,9 @@ struct BsqKernels {
     /// (optional, f64 [n]): S_b of the same pass.
     void (*planes_to_weights)(const QuantizationRule&, const Tensor& planes, const Tensor& scale, Tensor& weights,
                               Tensor* sums);
-    /// Straight through rounding, clamp and zero flag: dp_b = 2^(n-1-b) / (2^n - 1) scale dweights, dn_b = -dp_b, dscale =
-    /// sum of dweights Q(t). Where `norms` is given, its gradient times the one element of `dnorm` is added in the same pass.
+    /// Straight through rounding, clamp and zero flag: dp_b = 2^(n-1-b) / (2^n - 1) scale dweights, dn_b = -dp_b,
+    /// dscale = sum of dweights Q(t). Where `norms` is given, its gradient times the one element of `dnorm` is added in
+    /// the same pass.
     void (*planes_backward)(const QuantizationRule&, const Tensor& planes, const Tensor& scale, const Tensor& dweights,
                             const GroupNorms* norms, const Tensor* dnorm, Tensor& dplanes, Tensor& dscale);
     /// S_b alone, where no weights are wanted.
@@ -55,28 +57,32 @@ struct BsqKernels {
     void (*fixed_backward)(const QuantizationRule&, const Tensor& x, const Tensor& scale, const Tensor& dweights,
                            Tensor& dx, Tensor& dscale);
 
-    /// The activation, then S round(y (2^b - 1) / S) / (2^b - 1) with S = max |y| over the whole tensor: multiplied, divided,
-    /// rounded half to even, divided, multiplied.
+    /// The activation, then S round(y (2^b - 1) / S) / (2^b - 1) with S = max |y| over the whole tensor: multiplied,
+    /// divided, rounded half to even, divided, multiplied.
     void (*activation_forward)(const ActivationRule&, const Tensor& x, const Tensor* alpha, Tensor& y);
     /// Identity through the quantizer. dalpha (pact) is optional.
-    void (*activation_backward)(const ActivationRule&, const Tensor& x, const Tensor* alpha, const Tensor& dy, Tensor& dx,
-                                Tensor* dalpha);
+    void (*activation_backward)(const ActivationRule&, const Tensor& x, const Tensor* alpha, const Tensor& dy,
+                                Tensor& dx, Tensor* dalpha);
 };
+
+/// Every kernel of the table, for comparisons and lists of what a backend lacks.
+inline constexpr auto bsq_kernel_list =
+    std::tuple{NamedKernel{"planes_to_weights", &BsqKernels::planes_to_weights},
+               NamedKernel{"planes_backward", &BsqKernels::planes_backward},
+               NamedKernel{"plane_norms", &BsqKernels::plane_norms},
+               NamedKernel{"group_lasso", &BsqKernels::group_lasso},
+               NamedKernel{"fixed_to_weights", &BsqKernels::fixed_to_weights},
+               NamedKernel{"fixed_backward", &BsqKernels::fixed_backward},
+               NamedKernel{"activation_forward", &BsqKernels::activation_forward},
+               NamedKernel{"activation_backward", &BsqKernels::activation_backward}};
+static_assert(sizeof(BsqKernels) == std::tuple_size_v<decltype(bsq_kernel_list)> * sizeof(void*),
+              "list a new kernel here too");
 
 /// Calls f(name, member pointer) for every kernel of the table.
 template <class F>
 void for_each_kernel(F&& f) {
-    f("planes_to_weights", &BsqKernels::planes_to_weights);
-    f("planes_backward", &BsqKernels::planes_backward);
-    f("plane_norms", &BsqKernels::plane_norms);
-    f("group_lasso", &BsqKernels::group_lasso);
-    f("fixed_to_weights", &BsqKernels::fixed_to_weights);
-    f("fixed_backward", &BsqKernels::fixed_backward);
-    f("activation_forward", &BsqKernels::activation_forward);
-    f("activation_backward", &BsqKernels::activation_backward);
+    for_each_entry(bsq_kernel_list, f);
 }
-inline constexpr int bsq_kernel_count = 8;
-static_assert(sizeof(BsqKernels) == bsq_kernel_count * sizeof(void*), "list a new kernel in for_each_kernel too");
 
 /// The table of a device. Throws Error for a backend that is not installed.
 const BsqKernels& bsq_kernels(Device device);
