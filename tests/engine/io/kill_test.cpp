@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <random>
 
 #include "engine/io/checkpoint.h"
@@ -52,17 +54,22 @@ TEST(Kill, SavingKilledAtRandomMomentsLosesNothing) {
     TemporaryFolder folder;
     const std::string path = folder.file("last.h5"), other = folder.file("best.h5");
     save_checkpoint(path, generation(0));
+    // Moments within the first ten savings or so, however slow the build and the machine.
+    const auto began = std::chrono::steady_clock::now();
     save_checkpoint(other, generation(7));
+    const auto saving = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began);
+    const auto latest = static_cast<std::uint_fast32_t>(std::clamp<std::int64_t>(10 * saving.count(), 30000, 900000));
     std::mt19937 random(11);
     int in_the_act = 0, unreadable = 0, lost = 0;
     std::int64_t complete = 0;
-    for (int round = 0; round < rounds; ++round) {
+    int round = 0;
+    for (; round < rounds || (round < 10 * rounds && (in_the_act == 0 || complete == 0)); ++round) {
         int ends[2];
         ASSERT_EQ(::pipe(ends), 0);
         const pid_t child = ::fork();
         if (child == 0) save_for_ever(path, ends[1], complete + 1);
         ::close(ends[1]);
-        ::usleep(1000 + random() % 30000);
+        ::usleep(static_cast<useconds_t>(1000 + random() % latest));
         ::kill(child, SIGKILL);
         ::waitpid(child, nullptr, 0);
         for (std::int64_t number = 0; ::read(ends[0], &number, sizeof number) == sizeof number;) complete = number;
@@ -81,7 +88,7 @@ TEST(Kill, SavingKilledAtRandomMomentsLosesNothing) {
         if (std::filesystem::exists(cat(path, ".tmp-", child))) save_checkpoint(path, generation(complete));
         EXPECT_EQ(folder.entries(), 2u) << "what the killed one left behind is still there after the next saving";
     }
-    std::cout << rounds << " kills, " << in_the_act << " of them while a file was being written: " << unreadable
+    std::cout << round << " kills, " << in_the_act << " of them while a file was being written: " << unreadable
               << " unreadable, " << lost << " lost; " << complete << " checkpoints saved\n";
     EXPECT_EQ(lost, 0);
     EXPECT_GT(in_the_act, 0) << "no kill met the writing of a file";
