@@ -52,6 +52,9 @@ FoldModel from_file(const KfoldChoice& choice, const std::string& source) {
     const Checkpoint checkpoint = load_checkpoint(source);
     FoldModel model;
     model.network = model_options_from_json(checkpoint.model);
+    const Shape &takes = model.network.input, &images = choice.network.input;
+    require(takes == images, source, ": a checkpoint of ", model.network.name, " does not fit: it takes images ", takes,
+            ", the data set has ", images);
     const quant::SchemeList schemes = quant::schemes_of(checkpoint.config);
     model.schemes = with_pruning(schemes.empty() ? "" : schemes.configuration(), choice);
     model.initial_weights = source;
