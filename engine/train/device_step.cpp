@@ -58,7 +58,9 @@ std::vector<CapturedStep::Place> CapturedStep::places() const {
     return all;
 }
 
-bool CapturedStep::valid() const { return graph_ && places() == places_; }
+bool CapturedStep::valid(const Batch& batch) const {
+    return graph_ && (inputs_.images.defined() || batch.images.id() == input_id_) && places() == places_;
+}
 
 void CapturedStep::drop() {
     graph_.reset();
@@ -68,12 +70,11 @@ void CapturedStep::drop() {
 }
 
 const Batch& CapturedStep::stage(const Batch& batch, bool stays) {
-    if (graph_ ? batch.images.id() == input_id_ : stays) return batch;
-    const auto same = [](const Tensor& a, const Tensor& b) {
-        return a.defined() && a.shape() == b.shape() && a.dtype() == b.dtype() && a.device() == b.device();
-    };
-    if (!same(inputs_.images, batch.images)) {
-        require(!graph_, "training: the captured step reads another batch");
+    if (stays) {
+        input_id_ = batch.images.id();
+        return batch;
+    }
+    if (!inputs_.images.defined()) {
         inputs_.images = Tensor::empty_like(batch.images);
         inputs_.labels = Tensor::empty_like(batch.labels);
     }

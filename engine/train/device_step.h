@@ -53,8 +53,9 @@ class CapturedStep {
     CapturedStep(const TrainingKernels& kernels, Module& model, Optimizer& optimizer)
         : kernels_(kernels), model_(model), optimizer_(optimizer) {}
 
-    /// Whether a step was captured whose parameters and buffers are still where they were.
-    bool valid() const;
+    /// Whether a step was captured that can compute with this batch, and whose parameters and buffers are still where
+    /// they were.
+    bool valid(const Batch& batch) const;
     /// Forgets the step and gives back its memory.
     void drop();
     /// The batch to compute with: what the captured step reads, or reads once it is captured. `stays` says that the

@@ -47,7 +47,7 @@ Batch& Trainer::batch_to_fill(const Loader& train) {
 /// done.
 bool Trainer::run_captured(const Batch& batch, const Loader& train, Tape& tape) {
     if (!captured_ || plain_steps_ < steps_before_capture) return false;
-    const bool valid = captured_->valid();
+    const bool valid = captured_->valid(batch);
     if (!valid) captured_->drop();
     const Batch& staged = captured_->stage(batch, train.data_on_device());
     if (valid) {

@@ -4,9 +4,22 @@
 #include <cstring>
 
 #include "cuda/tables.h"
+#include "cuda/training/kernels.h"
+#include "emulation.h"
 #include "engine/allocator.h"
 
-namespace bitloom::cuda::test {
+namespace bitloom::cuda {
+
+/// Memory is copied when its turn comes; a captured step copies nothing to or from the host.
+void copy_bytes(const Tensor& source, Tensor& target) {
+    require(!emulation::capturing() || (!source.device().is_host() && !target.device().is_host()),
+            "emulation: a copy between host and device inside a captured step");
+    emulation::submit([to = target.raw_write(), from = source.raw(), bytes = source.bytes()] {
+        std::memcpy(to, from, bytes);
+    });
+}
+
+namespace test {
 
 namespace {
 
@@ -21,40 +34,62 @@ class EmulatedMemory final : public MemorySource {
     void release(void* memory) override { std::free(memory); }
 };
 
-/// The tensor's memory as the host's.
-Tensor on_host(const Tensor& tensor) {
-    return Tensor::wrap(tensor.shape(), tensor.dtype(), const_cast<void*>(tensor.raw()));
-}
-const EngineKernels& host_kernels() { return engine_kernels(cpu_device); }
+/// A captured step is the list of its work; what it takes of memory stays its own, as in cuda/training/graph.cpp.
+class EmulatedGraph final : public StepGraph {
+public:
+    explicit EmulatedGraph(MemorySource& memory) : allocator_(new CachingAllocator(memory, "a captured step")) {}
+    ~EmulatedGraph() override {
+        allocator_->trim();
+        if (allocator_->stats().bytes_in_use == 0) delete allocator_;
+    }
+    void capture(const std::function<void()>& work) {
+        const AllocatorScope own_memory(emulated_gpu, *allocator_);
+        emulation::capture_into(&work_);
+        try {
+            work();
+        } catch (...) {
+            emulation::capture_into(nullptr);
+            throw;
+        }
+        emulation::capture_into(nullptr);
+    }
+    void replay() override {
+        for (const auto& work : work_) work();
+    }
 
-void fill(Tensor& target, double value) {
-    Tensor view = on_host(target);
-    host_kernels().fill(view, value);
-}
-void cast(const Tensor& source, Tensor& target) {
-    Tensor view = on_host(target);
-    host_kernels().cast(on_host(source), view);
-}
-void copy_bytes(const Tensor& source, Tensor& target) { std::memcpy(target.raw_write(), source.raw(), source.bytes()); }
-void add(Tensor& target, const Tensor& source) {
-    Tensor view = on_host(target);
-    host_kernels().add(view, on_host(source));
-}
-void scale(Tensor& target, double factor) {
-    Tensor view = on_host(target);
-    host_kernels().scale(view, factor);
-}
-bool all_finite(const Tensor& tensor) { return host_kernels().all_finite(on_host(tensor)); }
+private:
+    CachingAllocator* allocator_;
+    std::vector<std::function<void()>> work_;
+};
 
-constexpr EngineKernels engine_table{fill, cast, copy_bytes, add, scale, all_finite};
+MemorySource& memory() {
+    static EmulatedMemory source;
+    return source;
+}
+
+std::unique_ptr<StepGraph> capture(Device, const std::function<void()>& work) {
+    auto graph = std::make_unique<EmulatedGraph>(memory());
+    graph->capture(work);
+    return graph;
+}
+
+constexpr TrainingKernels training_table{.update_moments = update_moments,
+                                         .accumulate_metrics = accumulate_metrics,
+                                         .set_step = set_step,
+                                         .gather_images = gather_images,
+                                         .largest_image = largest_image,
+                                         .capture = capture,
+                                         .open_lane = nullptr,
+                                         .synchronize = [](Device) {},
+                                         .free_memory = [](Device) { return std::size_t{1} << 30; }};
 
 }  // namespace
 
 void install_emulation() {
-    static EmulatedMemory memory;
     static const bool once = [] {
-        register_memory_source(emulated_gpu, memory);
-        register_engine_kernels(DeviceKind::cuda, engine_table);
+        register_memory_source(emulated_gpu, memory());
+        register_engine_kernels(DeviceKind::cuda, engine_kernel_table());
+        register_training_kernels(DeviceKind::cuda, training_table);
         ops::register_op_kernels(DeviceKind::cuda, op_kernel_table());
         register_optim_kernels(DeviceKind::cuda, optim_kernel_table());
         return true;
@@ -62,4 +97,5 @@ void install_emulation() {
     static_cast<void>(once);
 }
 
-}  // namespace bitloom::cuda::test
+}  // namespace test
+}  // namespace bitloom::cuda

@@ -165,6 +165,22 @@ void run_block() {
 
 }  // namespace
 
+namespace {
+thread_local std::vector<std::function<void()>>* captured = nullptr;
+}
+
+void submit(std::function<void()> work) {
+    if (captured)
+        captured->push_back(std::move(work));
+    else
+        work();
+}
+void capture_into(std::vector<std::function<void()>>* list) {
+    bitloom::require(!list || !captured, "emulation: a step is captured within a captured step");
+    captured = list;
+}
+bool capturing() { return captured != nullptr; }
+
 void set_order(Order order) { machine().order = order; }
 std::uint64_t launches() { return machine().launches; }
 

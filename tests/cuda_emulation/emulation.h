@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 struct dim3;
 
@@ -25,6 +26,12 @@ void set_order(Order order);
 /// many bytes, filled with NaN. Throws Error where a barrier is not reached by all threads of its block, or a warp
 /// collective not by the lanes that its mask names.
 void run(Index grid, Index block, std::size_t shared_bytes, const std::function<void()>& thread);
+
+/// Does a piece of the device's work, or, while a step is captured, puts it down to be done at every replay.
+void submit(std::function<void()> work);
+/// Captures from here on into `list`, until it is called with null. Throws Error within a capture.
+void capture_into(std::vector<std::function<void()>>* list);
+bool capturing();
 
 /// Kernel launches so far.
 std::uint64_t launches();

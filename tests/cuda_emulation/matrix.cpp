@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "emulation.h"
+
 namespace bitloom::cuda {
 
 namespace {
@@ -28,19 +30,23 @@ void multiply_each(const MatrixProduct& p, const void* a, const void* b, Finish&
 }  // namespace
 
 void multiply(Device, const MatrixProduct& p, const void* a, const void* b, void* c) {
-    multiply_each(p, a, b, [&](std::int64_t at, std::int64_t, float sum) {
-        if (p.result_type == DType::bf16)
-            static_cast<bf16*>(c)[at] = bf16(sum);
-        else
-            static_cast<float*>(c)[at] = sum + (p.accumulate ? static_cast<float*>(c)[at] : 0.0f);
+    emulation::submit([=] {
+        multiply_each(p, a, b, [&](std::int64_t at, std::int64_t, float sum) {
+            if (p.result_type == DType::bf16)
+                static_cast<bf16*>(c)[at] = bf16(sum);
+            else
+                static_cast<float*>(c)[at] = sum + (p.accumulate ? static_cast<float*>(c)[at] : 0.0f);
+        });
     });
 }
 
 void multiply_with_epilogue(Device, const MatrixProduct& p, const float* a, const float* b, const float* bias, bool relu,
                             float* c) {
-    multiply_each(p, a, b, [&](std::int64_t at, std::int64_t column, float sum) {
-        if (bias) sum += bias[column];
-        c[at] = relu ? std::max(sum, 0.0f) : sum;
+    emulation::submit([=] {
+        multiply_each(p, a, b, [&](std::int64_t at, std::int64_t column, float sum) {
+            if (bias) sum += bias[column];
+            c[at] = relu ? std::max(sum, 0.0f) : sum;
+        });
     });
 }
 

@@ -26,7 +26,7 @@ inline const Properties& properties(Device) {
     static const Properties properties;
     return properties;
 }
-inline bool capturing(Device) { return false; }
+inline bool capturing(Device) { return emulation::capturing(); }
 
 template <class... Parameters, class... Arguments>
 void launch(Device, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
@@ -35,8 +35,10 @@ void launch(Device, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::s
     static_assert((std::is_trivially_copyable_v<Parameters> && ...), "a kernel's parameters are copied to the device");
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     const std::tuple<std::remove_cv_t<Parameters>...> values{std::forward<Arguments>(arguments)...};
-    emulation::run({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes,
-                   [&] { std::apply(kernel, values); });
+    emulation::submit([=] {
+        emulation::run({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes,
+                       [&] { std::apply(kernel, values); });
+    });
 }
 
 inline unsigned blocks_for(Device device, std::int64_t n, std::int64_t per_block) {
