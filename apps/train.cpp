@@ -295,10 +295,13 @@ int run(int argc, char** argv) {
     }
 
     std::string tested = values.test_weights;
-    if (tested == "best" && std::filesystem::exists(files.best))
-        restore(*model, load_checkpoint(files.best));
-    else
+    if (tested == "best" && std::filesystem::exists(files.best)) {
+        const Checkpoint best = load_checkpoint(files.best);
+        schemes.fit_to(best);
+        restore(*model, best);
+    } else {
         tested = "last";
+    }
     Loader testing(data.test, evaluation_options);
     const ClassificationMetrics test = evaluate(*model, testing);
     const std::string compression = schemes.empty() ? "" : schemes.report(*model);

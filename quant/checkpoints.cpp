@@ -60,6 +60,7 @@ CompressedModel load_compressed(const ModelOptions& options, const std::string& 
             try {
                 transfer(*loaded.network, checkpoint);
                 schemes.attach(*loaded.network, loaded.options.input);
+                schemes.fit_to(checkpoint);
                 restore(*loaded.network, checkpoint);
             } catch (const Error& error) {
                 fail(path, ": ", error.what());

@@ -103,6 +103,10 @@ void SchemeList::attach(Module& network, const Shape& input) const {
     }
 }
 
+void SchemeList::fit_to(const Checkpoint& checkpoint) const {
+    for (const auto& scheme : schemes_) scheme->fit_to(checkpoint);
+}
+
 void SchemeList::adapt_initial_weights(Module& network) const {
     for (const auto& scheme : schemes_) scheme->adapt_initial_weights(network);
 }

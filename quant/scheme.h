@@ -30,6 +30,9 @@ class Scheme {
     virtual void attach(Module& network) = 0;
     /// Adapts freshly drawn weights to what was attached. Called after attach, unless the weights were loaded.
     virtual void adapt_initial_weights(Module& network) { (void)network; }
+    /// Gives what was attached the shapes that a checkpoint has, for schemes whose leaves change theirs (stripped bit planes).
+    /// Called after attach and before the checkpoint is restored.
+    virtual void fit_to(const Checkpoint& checkpoint) { (void)checkpoint; }
     /// What runs around the steps of a training run (engine/train/callback.h), in this order. Called after attach.
     virtual std::vector<std::shared_ptr<Callback>> callbacks() { return {}; }
     /// False while the network is not yet what the scheme will make of it (a pruning schedule that still goes on): epochs
@@ -80,6 +83,7 @@ class SchemeList {
     std::string configuration() const;
     /// `input`: shape of an image, [height, width, channels].
     void attach(Module& network, const Shape& input = {}) const;
+    void fit_to(const Checkpoint& checkpoint) const;
     void adapt_initial_weights(Module& network) const;
     /// Gives the trainer the callbacks and loss terms of all.
     void add_to(Trainer& trainer) const;

@@ -162,6 +162,7 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel&
     const std::string tested_file = folder + (settings.test_last_epoch ? "/weights_best.h5" : "/model_best.h5");
     require(std::filesystem::exists(tested_file), "no epoch gave a finite validation loss");
     const Checkpoint tested = load_checkpoint(tested_file);
+    schemes.fit_to(tested);
     restore(*network, tested);
     Loader testing(std::move(test), loader_options(settings, seed));
     FoldScore score = score_of(result, what.fold, integer_field(tested, "epoch"), evaluate(*network, testing));

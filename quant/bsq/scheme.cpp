@@ -117,6 +117,18 @@ void BsqScheme::attach(Module& network) {
     bits_->to_bits(options_.bits);
 }
 
+void BsqScheme::fit_to(const Checkpoint& checkpoint) {
+    for (const auto& tensor : bits_->tensors()) {
+        const std::string name = tensor->parameter().path + ".bsq.planes";
+        for (const auto& [path, planes] : checkpoint.parameters) {
+            if (path != name) continue;
+            require(planes.rank() >= 2 && planes.dim(0) >= 1 && planes.dim(0) <= max_bits, "'", name, "' has shape ",
+                    planes.shape(), ", which no bit planes have");
+            tensor->reshape_for(Representation::bits, static_cast<int>(planes.dim(0)), false);
+        }
+    }
+}
+
 std::vector<std::shared_ptr<Callback>> BsqScheme::callbacks() {
     PrecisionScheduleOptions options;
     options.interval = options_.interval;

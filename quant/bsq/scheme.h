@@ -28,6 +28,7 @@ class BsqScheme final : public quant::Scheme {
     std::string name() const override { return "bsq"; }
     std::string configuration() const override { return to_json(options_); }
     void attach(Module& network) override;
+    void fit_to(const Checkpoint& checkpoint) override;
     std::vector<std::shared_ptr<Callback>> callbacks() override;
     std::vector<LossTerm> loss_terms() override;
     /// {"precision": {layer: [bits, bias bits]}, "parameters", "bits", "bits_per_parameter", "compression", and the same with

@@ -155,6 +155,26 @@ TEST(Bsq, TheSweepTabulatesItsRunsAndContinues) {
     EXPECT_EQ(read_file(folder / "sweep/sweep.csv"), csv);
 }
 
+TEST(Bsq, TrainTakesItAsAScheme) {
+    const TemporaryFolder folder;
+    write_file_atomically(folder / "bsq.json", R"({"alpha": 20, "interval": 1, "threshold": 55})");
+    const Arguments data{"--dataset", "digits-grey", "--train-size", "256", "--test-size", "100"};
+    Arguments train{"--model", "lenet5", "--batch-size", "64", "--epochs", "2", "--scheme", "bsq", "--scheme-config",
+                    folder / "bsq.json", "--test-weights", "best", "--out-dir", folder / "run"};
+    train.insert(train.end(), data.begin(), data.end());
+    const ProcessResult trained = run("train", train);
+    ASSERT_EQ(trained.status, 0) << trained.err;
+    EXPECT_NE(trained.err.find("bits per parameter"), std::string::npos);
+    // The best epoch's planes are fewer than those at the start.
+    const ProcessResult tested =
+        run("evaluate", {"--weights", folder / "run/best.h5", "--dataset", "digits-grey", "--test-size", "100", "--json"});
+    ASSERT_EQ(tested.status, 0) << tested.err;
+    const auto json = nlohmann::json::parse(tested.out);
+    EXPECT_LT(json["compression"]["bsq"]["bits_per_parameter"].get<double>(), 8);
+    const auto correct = trained.out.substr(0, trained.out.find('\n'));
+    EXPECT_EQ(correct, "correct: " + std::to_string(json["correct"].get<int>()) + "/100");
+}
+
 TEST(Bsq, BadInputIsOneLine) {
     const TemporaryFolder folder;
     const Arguments out{"--out-dir", folder / "x"};
