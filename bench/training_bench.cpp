@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -222,6 +223,14 @@ void print(const Case& c, int threads, const Row& row, double best_alone, const 
     std::fflush(stdout);
 }
 
+/// What the processor calls itself.
+std::string processor() {
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
+    return "a processor without a name";
+}
+
 int run(int argc, char** argv) {
     Settings s;
     s.script = BITLOOM_SOURCE_DIR "/bench/pytorch_bench.py";
@@ -239,6 +248,12 @@ int run(int argc, char** argv) {
 
     Pytorch pytorch(s);
     const bool compares = pytorch.sleeping.available() && pytorch.spinning.available();
+    using ops::cpu::onednn::multiplies_bf16, ops::cpu::onednn::multiplies_tiles_of_bf16;
+    std::printf("%s, %d threads; oneDNN uses %s, %s\n", processor().c_str(), default_thread_count(),
+                ops::cpu::onednn::instruction_set().c_str(),
+                multiplies_tiles_of_bf16() ? "bf16 by AMX"
+                : multiplies_bf16()        ? "bf16 by AVX-512-BF16, no AMX"
+                                           : "no bf16");
     std::printf("Images a second, best of all steps and median; bursts of both sides alternate, %d rounds of %.1f s%s.\n",
                 static_cast<int>(s.rounds), s.seconds, s.cpu_time ? "; processor time at one thread" : "");
     if (compares)
