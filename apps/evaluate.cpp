@@ -19,6 +19,7 @@
 #include "models/import.h"
 #include "models/inference_plan.h"
 #include "models/registry.h"
+#include "ops/convolution_algorithm.h"
 #include "ops/precision.h"
 #include "quant/checkpoints.h"
 
@@ -211,6 +212,7 @@ int run(int argc, char** argv) {
     const DType dtype = values.dtype == "f64" ? DType::f64 : DType::f32;
     const DType activations = dtype == DType::f64 ? dtype : ops::activation_dtype(values.precision);
     ops::use_precision(values.precision, device);
+    ops::use_convolution_algorithm(values.gpu.convolution);
     if (!common.out_dir.empty()) {
         make_folder(common.out_dir);
         write_run_record(common.out_dir, "evaluate", flags, argc, argv, device, thread_count());

@@ -19,6 +19,7 @@
 #include "engine/threads.h"
 #include "engine/train/signals.h"
 #include "models/registry.h"
+#include "ops/convolution_algorithm.h"
 #include "ops/precision.h"
 #include "quant/pruning/pruner.h"
 
@@ -216,6 +217,7 @@ FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, 
     settings.device = open_device(common.device);
     settings.activations = ops::activation_dtype(values.precision);
     ops::use_precision(values.precision, settings.device);
+    ops::use_convolution_algorithm(values.gpu.convolution);
     settings.data_on_device = values.gpu.data();
     settings.step_graph = values.gpu.step_graph();
     settings.resume = common.resume;

@@ -28,6 +28,7 @@
 #include "models/import.h"
 #include "models/registry.h"
 #include "models/regularizers.h"
+#include "ops/convolution_algorithm.h"
 #include "ops/precision.h"
 #include "quant/checkpoints.h"
 
@@ -241,6 +242,7 @@ int run(int argc, char** argv) {
     check_usage(values, common, device);
     quant::SchemeList schemes = make_schemes(scheme_flags);
     ops::use_precision(values.precision, device);
+    ops::use_convolution_algorithm(values.gpu.convolution);
     set_threads(static_cast<int>(common.threads));
     set_deterministic(values.deterministic);
     common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits

@@ -7,6 +7,7 @@
 #include "cuda/backend.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "ops/convolution_algorithm.h"
 
 namespace bitloom {
 namespace {
@@ -43,6 +44,10 @@ void add_gpu_flags(Flags& flags, GpuFlags& values, bool trains) {
               "keep the images in the GPU's memory and make the batches there: auto where they fit and the GPU has the "
               "augmentations (all but rotate); the batches are the same",
               {.choices = {"auto", "on", "off"}});
+    flags.add("conv-algo", values.convolution,
+              "how a GPU convolves: our implicit-gemm kernels, im2col with cuBLAS, cudnn where the build has it; auto takes "
+              "the fastest for each shape, with --deterministic implicit-gemm",
+              {.choices = ops::convolution_algorithm_names()});
     if (trains)
         flags.add("cuda-graph", values.graph,
                   "auto: capture the whole training step once and replay it, where no scheme works within the steps",

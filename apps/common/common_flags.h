@@ -22,10 +22,12 @@ struct CommonFlags {
 void add_deterministic_flag(Flags& flags, bool& value);
 void add_common_flags(Flags& flags, CommonFlags& values);
 
-/// How a program uses a GPU: --data-on-device and, where it trains, --cuda-graph.
+/// How a program uses a GPU: --data-on-device, --conv-algo (its value goes to ops::use_convolution_algorithm) and, where
+/// it trains, --cuda-graph.
 struct GpuFlags {
     std::string data_on_device = "auto";
     std::string graph = "auto";
+    std::string convolution = "auto";
     DataOnDevice data() const;
     bool step_graph() const { return graph == "auto"; }
 };
