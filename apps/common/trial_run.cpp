@@ -26,6 +26,20 @@ void add_callbacks(Trainer& trainer, const TrialTraining& training, const std::s
     trainer.add(std::make_shared<BoardProgress>(board, row));
 }
 
+/// The network's own values with those of the source in their place where name and shape agree.
+Checkpoint matching(Module& model, const Checkpoint& source) {
+    Checkpoint own;
+    gather(model, own);
+    const auto replace = [](auto& values, const auto& others) {
+        for (auto& [name, tensor] : values)
+            for (const auto& [other, value] : others)
+                if (name == other && tensor.shape() == value.shape()) tensor = value;
+    };
+    replace(own.parameters, source.parameters);
+    replace(own.buffers, source.buffers);
+    return own;
+}
+
 TrialResult best_of(const std::vector<EpochRecord>& history, const std::string& metric) {
     TrialResult result;
     BestValue best(metric);
@@ -54,7 +68,10 @@ std::optional<TrialResult> train_trial(const TrialTraining& training, const std:
         for (const char* name : {"last.h5", "best.h5", "history.csv"}) std::filesystem::remove(folder + "/" + name);
 
     const std::unique_ptr<Module> model = make_model(training.network, training.seed);
-    if (!training.initial_weights.empty()) quant::transfer(*model, load_checkpoint(training.initial_weights));
+    if (!training.initial_weights.empty()) {
+        const Checkpoint source = load_checkpoint(training.initial_weights);
+        quant::transfer(*model, training.matching_weights ? matching(*model, source) : source);
+    }
     const quant::SchemeList schemes =
         training.schemes.empty() ? quant::SchemeList() : quant::SchemeList::from_configuration(training.schemes);
     schemes.set_log([&](const std::string& line) { board.report(row, line); });

@@ -16,7 +16,8 @@ namespace bitloom {
 struct TrialTraining {
     ModelOptions network;
     std::string schemes{};          ///< what SchemeList::configuration writes; empty: none
-    std::string initial_weights{};  ///< checkpoint of the same network, with or without schemes; empty: random ones
+    std::string initial_weights{};  ///< checkpoint, with or without schemes; empty: random ones
+    bool matching_weights = false;  ///< take only what has the network's shapes from it; else it must fit
     std::string optimizer = "keras-adam";  ///< a name of make_optimizer
     double learning_rate = 2e-3;
     std::int64_t epochs = 1;

@@ -7,7 +7,7 @@
 
 #include "engine/error.h"
 #include "engine/io/flag_values.h"
-#include "quant/cost/quantizer_types.h"
+#include "quant/cost/attached.h"
 
 namespace bitloom::golden {
 

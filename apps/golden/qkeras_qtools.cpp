@@ -12,7 +12,8 @@
 #include "quant/cost/bits.h"
 #include "quant/cost/energy.h"
 #include "quant/cost/flops.h"
-#include "quant/cost/quantizer_types.h"
+#include "quant/cost/attached.h"
+#include "quant/qkeras/number_type.h"
 #include "quant/qkeras/parse.h"
 #include "quant/qkeras/quantize.h"
 
@@ -327,7 +328,7 @@ void adjust_multiplier(const Case& c) {
                                  alpha == "None" ? alpha : "'" + alpha + "'", ")");
     const quant::qkeras::Quantizer quantizer = quant::qkeras::parse_quantizer(text);
     DataType product =
-        cost::make_multiplier(cost::type_of(quantizer), cost::type_of_text(c.text("input_quantizer"))).output;
+        cost::make_multiplier(quant::qkeras::number_type(quantizer), cost::type_of_text(c.text("input_quantizer"))).output;
     expect_equal("bits before", product.bits, c.number("expected_bits_before_adjustment"));
     expect_equal("int bits before", product.integer, c.number("expected_int_bits_before_adjustment"));
     if (alpha == "auto_po2") {

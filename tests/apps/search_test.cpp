@@ -1,0 +1,81 @@
+// Searches through the programs: killed and resumed, and what they refuse.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "engine/io/atomic_file.h"
+#include "tests/apps/process.h"
+
+namespace bitloom {
+namespace {
+
+using test::Process;
+using test::ProcessResult;
+using test::run;
+using test::TemporaryFolder;
+
+const std::vector<std::string> small_tune{"--dataset", "digits", "--train-size", "256", "--test-size", "100", "--epochs", "2",
+                                          "--max-trials", "4", "--most-layers", "1", "--jobs", "1", "--threads", "1"};
+
+std::vector<std::string> with(std::vector<std::string> arguments, std::initializer_list<std::string> more) {
+    arguments.insert(arguments.end(), more);
+    return arguments;
+}
+
+TEST(SvhnTune, AKilledSearchEndsAsOneLeftAlone) {
+    const TemporaryFolder folder;
+    const ProcessResult whole = run("svhn_tune", with(small_tune, {"--out-dir", folder / "whole"}));
+    ASSERT_EQ(whole.status, 0) << whole.err;
+    Process killed("svhn_tune", with(small_tune, {"--out-dir", folder / "killed"}));
+    const std::string second = folder / "killed/trials/trial_1/history.csv";
+    while (killed.running() && !std::filesystem::exists(second)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    killed.kill(SIGKILL);
+    killed.wait();
+    const ProcessResult resumed = run("svhn_tune", {"--resume", "--out-dir", folder / "killed"});
+    ASSERT_EQ(resumed.status, 0) << resumed.err;
+    EXPECT_EQ(read_file(folder / "killed/trials.csv"), read_file(folder / "whole/trials.csv"));
+    EXPECT_TRUE(std::filesystem::exists(folder / "killed/svhn_bestModel.h5"));
+    EXPECT_TRUE(std::filesystem::exists(folder / "killed/report.html"));
+}
+
+TEST(SvhnAutoq, SearchesAndReports) {
+    const TemporaryFolder folder;
+    const ProcessResult result =
+        run("svhn_autoq", {"--dataset", "digits", "--train-size", "256", "--test-size", "100", "--goal", "bits", "--no-blocks",
+                           "--tuner", "random", "--max-trials", "2", "--epochs", "1", "--reference-epochs", "1",
+                           "--final-epochs", "1", "--threads", "1", "--jobs", "2", "--out-dir", folder / "autoq"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    const auto summary = nlohmann::json::parse(read_file(folder / "autoq/summary.json"));
+    EXPECT_EQ(summary.at("float_bits"), 170816);
+    EXPECT_LT(summary.at("bits"), 170816);
+    EXPECT_TRUE(std::filesystem::exists(folder / "autoq/best_model.h5"));
+}
+
+TEST(SvhnAutoq, RefusesBadLimits) {
+    const TemporaryFolder folder;
+    for (const char* limits : {"[1]", "{\"Dense\": 8}", "{\"Dense\": [[3]]}"}) {
+        const ProcessResult result = run("svhn_autoq", {"--dataset", "digits", "--train-size", "64", "--limits", limits,
+                                                        "--out-dir", folder / "autoq"});
+        EXPECT_EQ(result.status, 2) << limits;
+        EXPECT_THAT(result.err, testing::HasSubstr("--limits"));
+    }
+}
+
+TEST(SvhnQtool, PrintsThePublishedFigures) {
+    const ProcessResult result = run("svhn_qtool", {});
+    ASSERT_EQ(result.status, 0) << result.err;
+    for (const char* figure : {"14222", "170816", "3917580", "1681674"})
+        EXPECT_THAT(result.out, testing::HasSubstr(figure));
+    EXPECT_THAT(run("svhn_qtool", {"--bits", "4"}).out, testing::HasSubstr("1847050"));
+    EXPECT_EQ(run("svhn_qtool", {"--source", "fp8"}).status, 2);
+    EXPECT_TRUE(nlohmann::json::accept(run("svhn_qtool", {"--json"}).out));
+}
+
+}  // namespace
+}  // namespace bitloom
