@@ -20,9 +20,14 @@ void add_scheme_flags(Flags& flags, SchemeFlags& values) {
               "quantize to so many bits with QKeras quantizers (--scheme qkeras, which may be left out): one number for weights "
               "and activations, or one for each",
               {.min = 1, .max = 16});
+    flags.add("qkeras-compat", values.qkeras_compat,
+              "release of QKeras whose numbers the quantizers give: automatic scales, bounds of quantized_relu and quantized_tanh differ",
+              {.choices = {"current", "0.8"}});
 }
 
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 /// The flags with what --bits stands for written out, and the configuration's text.
 struct Asked {
@@ -30,23 +35,31 @@ struct Asked {
     std::string json;
 };
 
-Asked with_bits(const SchemeFlags& values, std::string json) {
-    if (values.bits.empty()) return {values.schemes, std::move(json)};
+/// --bits and --qkeras-compat are keys of scheme qkeras.
+Asked with_qkeras_flags(const SchemeFlags& values, std::string json) {
+    const bool old = values.qkeras_compat != "current";
+    if (values.bits.empty() && !old) return {values.schemes, std::move(json)};
     if (values.bits.size() > 2)
         throw UsageError(cat("--bits: takes one number, or one for weights and one for activations; got ", values.bits.size()));
     Asked asked{values.schemes, ""};
-    if (std::find(asked.schemes.begin(), asked.schemes.end(), "qkeras") == asked.schemes.end())
-        asked.schemes.insert(asked.schemes.begin(), "qkeras");
-    nlohmann::ordered_json all = nlohmann::ordered_json::object();
+    const bool named = std::find(asked.schemes.begin(), asked.schemes.end(), "qkeras") != asked.schemes.end();
+    if (!named && values.bits.empty()) throw UsageError("--qkeras-compat needs --scheme qkeras or --bits");
+    if (!named) asked.schemes.insert(asked.schemes.begin(), "qkeras");
+    Json all = Json::object();
     if (!json.empty()) {
-        all = nlohmann::ordered_json::parse(json, nullptr, false);
+        all = Json::parse(json, nullptr, false);
         if (!all.is_object()) throw UsageError("--scheme-config: needs a JSON object");
         // The file of one scheme, beside which --bits names a second.
         if (values.schemes.size() == 1 && asked.schemes.size() == 2) all = {{values.schemes.front(), all}};
     }
-    auto& own = asked.schemes.size() == 1 ? all : all["qkeras"];
-    own["bits"] = values.bits.front();
+    Json& own = asked.schemes.size() == 1 ? all : all["qkeras"];
+    if (!values.bits.empty()) own["bits"] = values.bits.front();
     if (values.bits.size() == 2) own["activation_bits"] = values.bits.back();
+    if (old) {
+        const bool settings = own.contains("bits") || own.contains("dictionary") || own.contains("predefined");
+        if (!settings) own = {{"dictionary", own}};
+        own["compat"] = values.qkeras_compat;
+    }
     asked.json = all.dump();
     return asked;
 }
@@ -54,7 +67,7 @@ Asked with_bits(const SchemeFlags& values, std::string json) {
 }  // namespace
 
 quant::SchemeList make_schemes(const SchemeFlags& values) {
-    if (values.schemes.empty() && values.bits.empty()) {
+    if (values.schemes.empty() && values.bits.empty() && values.qkeras_compat == "current") {
         if (!values.config.empty()) throw UsageError("--scheme-config needs --scheme");
         return {};
     }
@@ -67,7 +80,7 @@ quant::SchemeList make_schemes(const SchemeFlags& values) {
         }
     }
     try {
-        const Asked asked = with_bits(values, std::move(json));
+        const Asked asked = with_qkeras_flags(values, std::move(json));
         return quant::SchemeList(asked.schemes, asked.json);
     } catch (const UsageError& error) {
         throw UsageError(values.config.empty() ? error.what() : cat(values.config, ": ", error.what()));

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/random.h"
+
 namespace bitloom::quant::qkeras {
 namespace {
 
@@ -73,6 +75,34 @@ TEST(ParseQuantizer, RefusesInOneLine) {
             EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
         }
     }
+}
+
+// Text that anybody may have written: it is read or refused, and what is read prints and reads back as itself.
+TEST(ParseQuantizer, MutatedTextIsReadOrRefused) {
+    const std::vector<std::string> seeds{"quantized_bits(4,0,1,alpha='auto_po2',scale_axis=[1,2],elements_per_scale=2)", "quantized_relu(6,2,1,0.125)",
+                                         "ternary(alpha=1.0,threshold=0.25,number_of_unrolls=3)", "quantized_po2(4,max_value=8,log2_rounding='floor')"};
+    const std::string alphabet = "()[],='\"0123456789.-+e_ \0\n\xff" "abTFN";
+    Rng rng(1, "mutations");
+    int read = 0;
+    for (int i = 0; i < 20000; ++i) {
+        std::string text = seeds[rng.below(seeds.size())];
+        for (std::uint64_t n = 1 + rng.below(3); n-- > 0 && !text.empty();) {
+            const std::size_t at = rng.below(text.size());
+            switch (rng.below(3)) {
+                case 0: text[at] = alphabet[rng.below(alphabet.size())]; break;
+                case 1: text.erase(at, 1 + rng.below(4)); break;
+                default: text.insert(at, 1, alphabet[rng.below(alphabet.size())]);
+            }
+        }
+        try {
+            const Quantizer q = parse_quantizer(text);
+            EXPECT_EQ(parse_quantizer(to_string(q)), q) << text;
+            ++read;
+        } catch (const UsageError& error) {
+            EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << text;
+        }
+    }
+    EXPECT_GT(read, 500);
 }
 
 TEST(ParseQuantizer, OldTanhHasAnIntegerSecond) {
