@@ -44,6 +44,7 @@ TransformState WeightQuantizer::state() {
 
 Var WeightQuantizer::apply(Context& context, Parameter& parameter, const Var& weight) {
     Pass pass = pass_of(context, quantizer_, parameter.path);
+    pass.storage = &values_;
     if (viewed_.rank() == 0) {
         pass.mask = mask_;
         return quantizer_(weight, pass);

@@ -36,7 +36,7 @@ class WeightQuantizer final : public WeightTransform {
    private:
     TensorQuantizer quantizer_;
     Shape viewed_;
-    Tensor mask_;
+    Tensor mask_, values_;
 };
 /// The quantizer of a parameter; null where it has none.
 std::shared_ptr<WeightQuantizer> quantizer_of(const Parameter& parameter);

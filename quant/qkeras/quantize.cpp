@@ -133,6 +133,15 @@ void require_shape(const Quantizer& q, std::string_view what, const Tensor& give
 
 const Tensor* pointer(const Tensor& t) { return t.defined() ? &t : nullptr; }
 
+/// Memory for values like x: the pass's own where it is free.
+Tensor values_like(const Tensor& x, const Pass& pass) {
+    if (!pass.storage) return Tensor::empty_like(x);
+    Tensor& kept = *pass.storage;
+    const bool fits = kept.defined() && kept.numel() == x.numel() && kept.dtype() == x.dtype() && kept.device() == x.device() && kept.unique();
+    if (!fits) kept = Tensor::empty_like(x);
+    return kept.reshape(x.shape());
+}
+
 Tensor one(double value, const Var& x) { return Tensor::full(Shape(), value, x.dtype(), x.device()); }
 
 /// Step of the codes of a rule; 0 where they have none.
@@ -193,7 +202,7 @@ Quantized TensorQuantizer::fixed(const Var& x, const Pass& pass, bool report) co
     Tensor draws = pass.draws;
     if (by_chance && !draws.defined()) draws = draw(x, pass.stream, 0);
     if (!by_chance) draws = Tensor();
-    Tensor y = Tensor::empty_like(x.value());
+    Tensor y = values_like(x.value(), pass);
     kernel(x.device(), "quantize", &QuantKernels::quantize)(rule, x.value(), pointer(pass.mask), pointer(draws), y);
     // One backward rule, read when it runs: with the identity nothing is computed.
     const bool identity = rule.gradient == ElementGradient::identity && rule.through && !pass.mask.defined();
@@ -240,7 +249,7 @@ Quantized TensorQuantizer::scaled(const Var& x, const Pass& pass, bool report) c
     }
 
     const Tensor in = rearranged(cells, shape, x.value(), false);
-    Tensor y = Tensor::empty_like(in), scale = Tensor::empty({cells.cells}, x.dtype(), x.device()), gradient;
+    Tensor y = values_like(in, pass), scale = Tensor::empty({cells.cells}, x.dtype(), x.device()), gradient;
     const bool clipped = rule.codes == ScaledCodes::linear;
     if (clipped) gradient = Tensor::empty_like(in);
     kernel(x.device(), "quantize_scaled", &QuantKernels::quantize_scaled)(rule, in, pointer(groups), pointer(given),
