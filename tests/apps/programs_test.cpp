@@ -68,6 +68,9 @@ TEST(Programs, RefuseWrongUsageWithStatus2) {
     expect_refusal(run("train", tiny_train(out, {"--precision=fp16"})), 2, "--precision");
     expect_refusal(run("train", tiny_train(out, {"--data-on-device=on"})), 1,
                    "data on the device: device cpu makes no batches");
+    // No driver, no such GPU, or no backend in this build: one line that names the device.
+    expect_refusal(run("train", tiny_train(out, {"--device=cuda:999"})), 1, "device cuda:999: ");
+    expect_refusal(run("evaluate", {"--weights=none.h5", "--device=cuda:999"}), 1, "device cuda:999: ");
     expect_refusal(run("train", tiny_train(out, {"--precision=tf32"})), 2, "precision tf32: needs --device cuda, not cpu");
     expect_refusal(run("train", tiny_train(out, {"--precision=bf16", "--device=reference", "--dtype=f64"})), 2,
                    "--precision=bf16");

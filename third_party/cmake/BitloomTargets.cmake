@@ -17,7 +17,8 @@ function(bitloom_library name)
   endif()
 endfunction()
 
-# bitloom_programs(FOLDER LINK targets...): one program for each .cpp of the folder.
+# bitloom_programs(FOLDER LINK targets...): one program for each .cpp of the folder. They look for libraries in ../lib first,
+# which is there in a bundle (scripts/bundle.sh); as RPATH, not RUNPATH, so that libraries find those they need there too.
 function(bitloom_programs folder)
   cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
   file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.cpp)
@@ -25,6 +26,8 @@ function(bitloom_programs folder)
     get_filename_component(name ${source} NAME_WE)
     add_executable(${name} ${source})
     target_link_libraries(${name} PRIVATE ${arg_LINK})
+    target_link_options(${name} PRIVATE -Wl,--disable-new-dtags)
+    set_target_properties(${name} PROPERTIES BUILD_RPATH "$ORIGIN/../lib")
   endforeach()
 endfunction()
 
