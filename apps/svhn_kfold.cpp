@@ -40,7 +40,7 @@ struct KfoldFlags {
     std::string augment, moving_variance = "fused", precision = "fp32";
     std::vector<std::int64_t> widths{16, 14, 12, 10, 8, 6, 4, 3, 2, 1};
     std::int64_t prune_begin = 1000, prune_end = 8000, prune_frequency = 100;
-    std::string prune_config;
+    std::string prune_config, qkeras_compat = "current";
     bool reference_any_sparsity = false, reference_second_1bit = false;
     bool reference_last_epoch = false, file_order = false, deterministic = false;
     std::int64_t jobs = 0, checkpoint_every_steps = 0;
@@ -80,7 +80,9 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
               "quantization-aware training at each width in turn, from the weights of the next wider one; the widest "
               "from full_N of the same out-dir");
     flags.add("widths", values.widths, "of --quantize: bits of kernels, biases and activations; 2 ternary, 1 binary",
-              {.min = 1, .max = 32});
+              {.min = 1, .max = 16});
+    flags.add("qkeras-compat", values.qkeras_compat, "release of QKeras whose numbers --quantize follows",
+              {.choices = {"current", "0.8"}});
     flags.add("prune", values.prune,
               "magnitude pruning to 50 %, from full_N, or with --quantize from quant_Bbit_N of the same out-dir");
     flags.add("prune-begin", values.prune_begin, "step of the first mask", {.min = 0});
@@ -181,6 +183,7 @@ KfoldChoice kfold_choice(const KfoldFlags& values, const CommonFlags& common, co
     choice.quantize = values.quantize;
     choice.prune = values.prune;
     choice.widths = values.widths;
+    choice.qkeras_compat = values.qkeras_compat;
     if (values.prune) choice.pruning = pruning_options(values, flags, choice.network);
     if (values.load_model) choice.load_from = values.load_model_from;
     choice.last_epoch = values.reference_last_epoch;
@@ -220,7 +223,6 @@ FoldSettings fold_settings(const KfoldFlags& values, const CommonFlags& common, 
     ops::use_convolution_algorithm(values.gpu.convolution);
     settings.data_on_device = values.gpu.data();
     settings.step_graph = values.gpu.step_graph();
-    settings.resume = common.resume;
     settings.test_last_epoch = values.reference_last_epoch;
     settings.count_unsettled_epochs = values.reference_any_sparsity;
     settings.checkpoint_every_steps = values.checkpoint_every_steps;
@@ -373,6 +375,11 @@ int run(int argc, char** argv) {
     settings.normalization = per_pixel_standardization(*splits.train);
     const std::string folder = summary_folder(choice);
     make_folder(folder);
+    // All of them before the first is trained: a run that is cut short must find none of an earlier one when it goes
+    // on.
+    if (!common.resume)
+        for (const Sequence& sequence : sequences)
+            for (const FoldModel& model : sequence.models) forget_earlier_run(model, common.out_dir);
     write_run_record(folder, "svhn_kfold", flags, argc, argv, settings.device, settings.threads);
 
     settings.stop = &install_stop_handlers();

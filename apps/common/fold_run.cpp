@@ -38,13 +38,6 @@ LoaderOptions loader_options(const FoldSettings& settings, std::uint64_t seed) {
     return options;
 }
 
-// What an earlier run left must not be taken for this one's when it is resumed.
-void remove_old_files(const std::string& folder) {
-    for (const char* name : {"last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.npz",
-                             "scores.json", "compression.json"})
-        std::filesystem::remove(folder + "/" + name);
-}
-
 void add_callbacks(Trainer& trainer, const FoldSettings& settings, const quant::SchemeList& schemes,
                    const std::string& folder) {
     // The epochs after which the network is what its schemes shall make of it; the last one is taken as it comes.
@@ -123,7 +116,6 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel&
     set_threads(settings.threads);
     make_folder(folder);
     const std::string scores = folder + "/scores.json", last = folder + "/last.h5";
-    if (!settings.resume) remove_old_files(folder);
     if (std::filesystem::exists(scores)) return read_score(scores);
     board.rename(row, what.name);
     const std::unique_ptr<DeviceLane> lane = open_lane(settings.device);  // folds side by side share a GPU
@@ -155,7 +147,7 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel&
     schemes.add_to(trainer);
     add_callbacks(trainer, settings, schemes, folder);
     trainer.add(std::make_shared<BoardProgress>(board, row));
-    if (settings.resume && std::filesystem::exists(last)) trainer.resume(last);
+    if (std::filesystem::exists(last)) trainer.resume(last);
     const TrainResult result = trainer.fit(training, &validation);
     if (result.interrupted) return std::nullopt;
 
@@ -177,14 +169,22 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel&
     return score;
 }
 
+void forget_earlier_run(const FoldModel& model, const std::string& out_dir) {
+    namespace fs = std::filesystem;
+    const std::string folder = out_dir + "/" + model.name;
+    for (const char* name : {"last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.npz",
+                             "scores.json", "compression.json"})
+        fs::remove(folder + "/" + name);
+    fs::remove(cat(folder, "/", model.name, ".h5"));
+    for (const char* suffix : {"_first", "_second"}) fs::remove_all(folder + suffix);
+}
+
 std::optional<FoldScore> run_model(const FoldSettings& settings, const FoldModel& model, const std::string& out_dir,
                                    const Fold& data, std::shared_ptr<const Dataset> test, ProgressBoard& board,
                                    int row) {
     namespace fs = std::filesystem;
     const std::string folder = out_dir + "/" + model.name, first = folder + "_first", second = folder + "_second";
     if (!model.trained_twice) return run_fold(settings, model, folder, data, std::move(test), board, row);
-    if (!settings.resume)
-        for (const std::string& old : {first, second}) fs::remove_all(old);
     // Where the two renames below were cut in half.
     if (fs::exists(first) && !fs::exists(folder)) fs::rename(second, folder);
     const std::optional<FoldScore> score = run_fold(settings, model, folder, data, test, board, row);

@@ -44,7 +44,6 @@ struct FoldSettings {
     DataOnDevice data_on_device = DataOnDevice::automatic;
     bool step_graph = true;
     int threads = 1;  ///< of this fold
-    bool resume = false;
     bool test_last_epoch = false;  ///< upstream's behaviour; otherwise the weights of the smallest val_loss are tested
     /// Upstream's behaviour: an epoch may be the best, or count for early stopping, before the schemes have settled
     /// (before a pruning schedule has come to its final sparsity).
@@ -58,10 +57,13 @@ struct FoldSettings {
 /// (smallest val_loss), weights_best.h5 (every epoch, despite its name), learning rate times 0.1 on a plateau;
 /// history_dict.csv. Then the test set, scores.npz (loss and accuracy, as published), scores.json, compression.json
 /// (what the schemes report of the tested weights; only where there are any), and `<model.name>.h5` with the tested
-/// weights. Continues from last.h5 with `resume`; a folder with scores.json is finished and only read. Nothing where
+/// weights. Continues from last.h5 where it is there; a folder with scores.json is finished and only read. Nothing where
 /// the run was stopped: last.h5 then holds all of it. The row of the board takes the model's name. Throws Error.
 std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel& model, const std::string& folder,
                                   const Fold& data, std::shared_ptr<const Dataset> test, ProgressBoard& board, int row);
+
+/// Removes what an earlier run left in the model's folders: a resumed run must not take it for its own.
+void forget_earlier_run(const FoldModel& model, const std::string& out_dir);
 
 /// run_fold in `<out_dir>/<model.name>`, twice where the model says so. Resumable at any moment.
 std::optional<FoldScore> run_model(const FoldSettings& settings, const FoldModel& model, const std::string& out_dir,

@@ -77,7 +77,10 @@ FoldPlan plan_loaded(const KfoldChoice& choice, int fold) {
     } else {
         source = loaded_file(choice);
     }
-    return {{named(from_file(choice, source), choice, stem, fold)}};
+    const FoldModel model = named(from_file(choice, source), choice, stem, fold);
+    require(fs::weakly_canonical(source).parent_path() != fs::weakly_canonical(choice.out_dir + "/" + model.name),
+            "--lmodel: ", source, " lies in the folder that fold ", fold, " is trained in; copy it elsewhere");
+    return {{model}};
 }
 
 FoldPlan plan_float(const KfoldChoice& choice, int fold) {
@@ -100,7 +103,7 @@ FoldPlan plan_scan(const KfoldChoice& choice, int fold) {
         const std::string group = cat("quant_", width, "bit");
         FoldModel model;
         model.network = choice.network;
-        model.schemes = with_pruning(scan_schemes(width), choice);
+        model.schemes = with_pruning(scan_schemes(width, choice.qkeras_compat), choice);
         model = named(model, choice, group, fold);
         model.initial_weights = handed_over(choice, choice.prune ? cat(group, "_", fold) : wider);
         if (choice.prune) require_trained(model.name, model.initial_weights, "--quantize without --prune");
@@ -134,14 +137,10 @@ FoldPlan plan_fold(const KfoldChoice& choice, int fold) {
     return plan;
 }
 
-std::string scan_schemes(std::int64_t width) {
-    const std::string weights = width == 1   ? "binary(alpha=1)"
-                                : width == 2 ? "ternary(alpha=1)"
-                                             : cat("quantized_bits(", width, ",0,alpha=1)");
-    const Json layer{{"kernel_quantizer", weights}, {"bias_quantizer", weights}};
-    const Json dictionary{
-        {"QConv2D", layer}, {"QDense", layer}, {"QActivation", {{"relu", cat("quantized_relu(", width, ",0)")}}}};
-    return Json::array({{{"scheme", "qkeras"}, {"configuration", {{"dictionary", dictionary}}}}}).dump();
+std::string scan_schemes(std::int64_t width, const std::string& compat) {
+    Json configuration{{"bits", width}};
+    if (compat != "current") configuration["compat"] = compat;
+    return Json::array({{{"scheme", "qkeras"}, {"configuration", configuration}}}).dump();
 }
 
 void check_widths(const std::vector<std::int64_t>& widths) {

@@ -13,11 +13,12 @@ struct KfoldChoice {
     std::string out_dir;
     ModelOptions network;  ///< of the folds that load no model
     bool quantize = false, prune = false;
-    std::vector<std::int64_t> widths;  ///< of the scan, from wide to narrow: 1 is binary, 2 ternary
-    std::string pruning;               ///< JSON of the pruning options
-    std::string load_from;             ///< --lmodel; empty: none
-    bool last_epoch = false;           ///< hand over weights_best.h5 (the last epoch) instead of model_best.h5
-    bool second_1bit = false;          ///< train the last width once more from its result
+    std::vector<std::int64_t> widths;       ///< of the scan, from wide to narrow: 1 is binary, 2 ternary
+    std::string qkeras_compat = "current";  ///< the release of QKeras whose numbers the scan follows, or 0.8
+    std::string pruning;                    ///< JSON of the pruning options
+    std::string load_from;                  ///< --lmodel; empty: none
+    bool last_epoch = false;                ///< hand over weights_best.h5 (the last epoch) instead of model_best.h5
+    bool second_1bit = false;               ///< train the last width once more from its result
 };
 
 /// The name of the run as a whole, under which its summary stands: full, pruned_full, quant, pruned_quant, and NAME or
@@ -35,7 +36,7 @@ FoldPlan plan_fold(const KfoldChoice& choice, int fold);
 
 /// The schemes of the scan at a width, as SchemeList::configuration writes them (section 5.2): kernels and biases of
 /// all convolutions and dense layers, ReLUs; the rest stays float.
-std::string scan_schemes(std::int64_t width);
+std::string scan_schemes(std::int64_t width, const std::string& compat = "current");
 /// 1, 2 or more bits of the scan. Throws UsageError for widths that are not falling.
 void check_widths(const std::vector<std::int64_t>& widths);
 

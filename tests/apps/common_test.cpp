@@ -14,6 +14,7 @@
 #include "apps/common/history.h"
 #include "apps/common/learning_curves.h"
 #include "apps/common/report.h"
+#include "apps/common/roc.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/side_by_side.h"
 #include "engine/error.h"
@@ -111,6 +112,47 @@ TEST(History, ReadsWhatIsThereAndNamesWhatIsWrong) {
     EXPECT_THAT(message_of([&] { read_history(path, "run"); }), HasSubstr("history.csv:3: 1 values, expected 2"));
     write_file_atomically(path, "loss\n1.5x\n");
     EXPECT_THAT(message_of([&] { read_history(path, "run"); }), HasSubstr("'1.5x' is no number"));
+}
+
+// By hand: scores .9+ .8- .7+ .7- .2-; one positive at .9, one tied with a negative at .7.
+TEST(Roc, StepsTiesAreaAndInterpolation) {
+    const std::vector<float> scores{0.7F, 0.9F, 0.2F, 0.8F, 0.7F};
+    const std::vector<std::uint8_t> positive{1, 1, 0, 0, 0};
+    const RocCurve curve = roc_curve(scores, positive);
+    EXPECT_THAT(curve.tpr, ElementsAre(0, 0.5, 0.5, 1, 1));
+    EXPECT_THAT(curve.fpr, ElementsAre(0, 0, testing::DoubleEq(1. / 3), testing::DoubleEq(2. / 3), 1));
+    EXPECT_NEAR(area_under(curve), 0.5 / 3 + 0.75 / 3 + 1. / 3, 1e-15);
+    EXPECT_EQ(tpr_at(curve, 0), 0.5);  // the upper end of the jump
+    EXPECT_NEAR(tpr_at(curve, 0.5), 0.75, 1e-15);
+    EXPECT_EQ(tpr_at(curve, 1), 1);
+    EXPECT_THROW(roc_curve(scores, std::vector<std::uint8_t>(5, 1)), Error);
+    EXPECT_THROW(roc_curve(scores, std::vector<std::uint8_t>(4, 1)), Error);
+}
+
+TEST(Roc, PointsBetweenTheirNeighboursAreDropped) {
+    const std::vector<float> scores{5, 4, 3, 2, 1};
+    const RocCurve curve = roc_curve(scores, std::vector<std::uint8_t>{1, 1, 1, 0, 0});
+    EXPECT_THAT(curve.fpr, ElementsAre(0, 0, 0, 1));  // the first score stays, as scikit-learn keeps it
+    EXPECT_THAT(curve.tpr, ElementsAre(0, testing::DoubleEq(1. / 3), 1, 1));
+    EXPECT_EQ(area_under(curve), 1);
+}
+
+TEST(Roc, BandOverFoldsIsCutAtOne) {
+    const RocCurve perfect{{0, 0, 1}, {0, 1, 1}}, diagonal{{0, 1}, {0, 1}};
+    const RocBand band = roc_band({perfect, diagonal});
+    ASSERT_EQ(band.fpr.size(), 50u);
+    EXPECT_NEAR(band.fpr.front(), 0.0005, 1e-15);
+    EXPECT_EQ(band.fpr.back(), 1);
+    for (std::size_t i = 0; i < 50; ++i) {
+        EXPECT_NEAR(band.mean[i], (1 + band.fpr[i]) / 2, 1e-12);
+        EXPECT_NEAR(band.deviation[i], (1 - band.fpr[i]) / 2, 1e-12);
+        EXPECT_NEAR(band.upper[i], 1, 1e-12);
+        EXPECT_LE(band.upper[i], 1);
+        EXPECT_NEAR(band.lower[i], band.fpr[i], 1e-12);
+    }
+    EXPECT_EQ(quantile({4, 1, 3, 2}, 0.25), 1.75);
+    EXPECT_EQ(quantile({4, 1, 3, 2}, 1), 4);
+    EXPECT_EQ(quantile({7}, 0.5), 7);
 }
 
 TEST(Curves, ScriptDataAndSvg) {

@@ -146,6 +146,139 @@ TEST(KfoldPruning, ResumesTheRunThatTheFlagsName) {
     EXPECT_TRUE(std::filesystem::exists(folder / "pruned_full_1/scores.json"));
 }
 
+/// Whether two checkpoints' latent weights are the same bits.
+bool same_weights(const std::string& a, const std::string& b) {
+    const Checkpoint first = load_checkpoint(a), second = load_checkpoint(b);
+    for (const std::string layer : {"conv_0.weight", "dense_1.weight", "output_dense.bias"})
+        if (parameter(first, layer).values<float>() != parameter(second, layer).values<float>()) return false;
+    return true;
+}
+
+TEST(KfoldQuantization, EachWidthStartsFromTheNextWiderOne) {
+    const TemporaryFolder folder;
+    expect_refusal(kfold(folder.path(), {"--quantize"}), 1,
+                   "quant_16bit_0 starts from " + (folder / "full_0/model_best.h5"));
+    // Small weights, so that none is clipped to [-1, 1]; a learning rate of 0 keeps what was handed over.
+    ASSERT_EQ(kfold(folder.path(), {"--single", "--epochs=1", "--lr=1e-3"}).status, 0);
+    const ProcessResult scan = kfold(folder.path(), {"--single", "--epochs=1", "--quantize", "--lr=0"});
+    ASSERT_EQ(scan.status, 0) << scan.err;
+    std::size_t before = 0;
+    for (const int width : {16, 14, 12, 10, 8, 6, 4, 3, 2, 1}) {
+        const std::string name = "quant_" + std::to_string(width) + "bit_0";
+        EXPECT_TRUE(same_weights(folder / "full_0/model_best.h5", folder / (name + "/model_best.h5"))) << name;
+        for (const char* file : {"weights_best.h5", "history_dict.csv", "scores.npz", "scores.json"})
+            EXPECT_TRUE(std::filesystem::exists(folder / (name + "/" + file))) << name << '/' << file;
+        EXPECT_TRUE(std::filesystem::exists(folder / (name + "/" + name + ".h5")));
+        const std::size_t said = scan.err.find(name + ": epoch 1/1");
+        ASSERT_NE(said, std::string::npos) << name;
+        EXPECT_GE(said, before);
+        before = said;
+    }
+    const Json report = Json::parse(read_file(folder / "quant_3bit_0/compression.json"));
+    EXPECT_THAT(report.dump(), AllOf(HasSubstr("quantized_bits(3,0,0,alpha=1)"), HasSubstr("quantized_relu(3,0)"),
+                                     HasSubstr(R"json("bias":"quantized_bits(3,0,0,alpha=1)")json")));
+    EXPECT_THAT(read_file(folder / "quant_2bit_0/compression.json"), HasSubstr("ternary(alpha=1)"));
+    EXPECT_THAT(read_file(folder / "quant_1bit_0/compression.json"), HasSubstr("binary(alpha=1)"));
+    EXPECT_EQ(lines(read_file(folder / "summaries/quant/folds.csv")).size(), 11u);
+    const Json summary = Json::parse(read_file(folder / "summaries/quant/summary.json")).at("models");
+    EXPECT_EQ(summary.size(), 10u);
+    // evaluate puts the quantizers back.
+    const ProcessResult evaluated =
+        run("evaluate", {"--weights=" + (folder / "quant_3bit_0/quant_3bit_0.h5"), "--dataset=digits",
+                         "--train-size=400", "--test-size=100", "--json"});
+    ASSERT_EQ(evaluated.status, 0) << evaluated.err;
+    EXPECT_NEAR(Json::parse(evaluated.out).at("correct").get<double>() / 100,
+                summary.at("quant_3bit").at("folds")[0].at("test_accuracy").get<double>(), 1e-12);
+}
+
+TEST(KfoldQuantization, PrunedScanStartsFromEachWidthAndKeepsZerosInBinaryNetworks) {
+    const TemporaryFolder folder;
+    const std::string widths = "--widths=8,2,1";
+    ASSERT_EQ(kfold(folder.path(), {"--single", "--epochs=1"}).status, 0);
+    expect_refusal(kfold(folder.path(), {"--single", "--quantize", "--prune", widths}), 1,
+                   "pruned_quant_8bit_0 starts from " + (folder / "quant_8bit_0/model_best.h5"));
+    ASSERT_EQ(kfold(folder.path(), {"--single", "--epochs=1", "--quantize", widths}).status, 0);
+    const ProcessResult pruned = kfold(folder.path(), {"--single", "--quantize", "--prune", widths});
+    ASSERT_EQ(pruned.status, 0) << pruned.err;
+    for (const int width : {8, 2, 1}) {
+        const std::string name = "pruned_quant_" + std::to_string(width) + "bit_0";
+        for (const auto& layer : sparsity_in(folder / (name + "/" + name + ".h5"))) {
+            EXPECT_GE(2 * layer.zeros, layer.weights) << name << ' ' << layer.layer;
+            EXPECT_EQ(2 * layer.latent_zeros, layer.weights) << name << ' ' << layer.layer;
+            if (width == 1) {  // binary weights have no zero but the mask's
+                EXPECT_EQ(layer.zeros, layer.latent_zeros) << layer.layer;
+            }
+        }
+    }
+    EXPECT_THAT(read_file(folder / "summaries/pruned_quant/folds.csv"), HasSubstr("pruned_quant_1bit,0,"));
+}
+
+TEST(KfoldQuantization, ResumesAtAnyWidth) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(kfold(folder.path(), {"--single"}).status, 0);
+    ASSERT_EQ(kfold(folder.path(), {"--single", "--quantize", "--widths=6,4,3"}).status, 0);
+    const std::string done = read_file(folder / "quant_6bit_0/last.h5"),
+                      want = read_file(folder / "quant_3bit_0/scores.json"),
+                      four = read_file(folder / "quant_4bit_0/scores.json");
+    std::filesystem::remove_all(folder / "quant_3bit_0");
+    std::filesystem::remove(folder / "quant_4bit_0/scores.json");  // as if killed after its last epoch
+    const ProcessResult rest = run("svhn_kfold", {"--resume", "--quantize", "--out-dir=" + folder.path()});
+    ASSERT_EQ(rest.status, 0) << rest.err;
+    EXPECT_THAT(rest.err, AllOf(Not(HasSubstr("quant_6bit_0: epoch")), HasSubstr("quant_3bit_0: epoch 2/2")));
+    EXPECT_EQ(read_file(folder / "quant_6bit_0/last.h5"), done);
+    EXPECT_EQ(read_file(folder / "quant_4bit_0/scores.json"), four);
+    EXPECT_EQ(read_file(folder / "quant_3bit_0/scores.json"), want);
+}
+
+TEST(KfoldQuantization, TheSecondTrainingOfTheLastWidthReplacesTheFirst) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(kfold(folder.path(), {"--single", "--epochs=1"}).status, 0);
+    const std::vector<std::string> flags{"--single", "--epochs=1", "--quantize", "--widths=4,1",
+                                         "--reference-second-1bit"};
+    ASSERT_EQ(kfold(folder.path(), flags).status, 0);
+    EXPECT_TRUE(std::filesystem::exists(folder / "quant_1bit_0_first/scores.json"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "quant_1bit_0_second"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "quant_4bit_0_first"));
+    EXPECT_FALSE(same_weights(folder / "quant_1bit_0_first/quant_1bit_0.h5", folder / "quant_1bit_0/quant_1bit_0.h5"));
+    const std::string second = read_file(folder / "quant_1bit_0/scores.json");
+    // Cut between the two renames.
+    std::filesystem::rename(folder / "quant_1bit_0", folder / "quant_1bit_0_second");
+    ASSERT_EQ(run("svhn_kfold", {"--resume", "--quantize", "--out-dir=" + folder.path()}).status, 0);
+    EXPECT_EQ(read_file(folder / "quant_1bit_0/scores.json"), second);
+}
+
+TEST(KfoldQuantization, LoadedModelsKeepTheirQuantizersOnEveryFold) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(kfold(folder.path(), {"--single", "--epochs=1"}).status, 0);
+    ASSERT_EQ(kfold(folder.path(), {"--single", "--epochs=1", "--quantize", "--widths=4"}).status, 0);
+    std::filesystem::create_directory(folder / "found");
+    std::filesystem::copy(folder / "quant_4bit_0/model_best.h5", folder / "found/AQ.h5");
+    expect_refusal(kfold(folder.path(), {"--loadModel", "--lmodel=found/AQ.h5", "--prune"}), 1,
+                   "pruned_AQ_0 starts from");
+    ASSERT_EQ(kfold(folder.path(), {"--loadModel", "--lmodel=found/AQ.h5", "--epochs=1"}).status, 0);
+    ASSERT_EQ(kfold(folder.path(), {"--loadModel", "--lmodel=found/AQ.h5", "--prune", "--epochs=1"}).status, 0);
+    for (const char* name : {"AQ_0", "AQ_1", "pruned_AQ_0", "pruned_AQ_1"})
+        EXPECT_THAT(read_file(folder / (std::string(name) + "/compression.json")),
+                    HasSubstr("quantized_bits(4,0,0,alpha=1)"))
+            << name;
+    EXPECT_EQ(sparsity_in(folder / "pruned_AQ_1/pruned_AQ_1.h5").size(), 6u);
+    EXPECT_TRUE(std::filesystem::exists(folder / "summaries/AQ/report.html"));
+    expect_refusal(kfold(folder.path(), {"--loadModel", "--lmodel=found/AQ.h5", "--quantize"}), 2, "--quantize");
+    std::filesystem::copy(folder / "found/AQ.h5", folder / "AQ_0/AQ.h5");
+    expect_refusal(kfold(folder.path(), {"--loadModel", "--lmodel=AQ_0/AQ.h5"}), 1, "lies in the folder that fold 0");
+}
+
+TEST(KfoldQuantization, RefusesWidthsThatMakeNoScan) {
+    const TemporaryFolder folder;
+    expect_refusal(kfold(folder.path(), {"--quantize", "--widths=4,8"}), 2,
+                   "narrower than the one before, got 8 after 4");
+    expect_refusal(kfold(folder.path(), {"--quantize", "--widths=0"}), 2, "--widths");
+    expect_refusal(kfold(folder.path(), {"--quantize", "--widths=17"}), 2, "--widths");
+    const std::string cfg = folder / "loop.cfg";
+    write_file_atomically(cfg, "--epochs=1\n--flagfile=" + cfg + "\n");
+    expect_refusal(kfold(folder.path(), {"--flagfile=" + cfg}), 2, "includes itself");
+}
+
 std::vector<std::string> tiny_train(const std::string& out_dir, const std::vector<std::string>& more) {
     std::vector<std::string> arguments{
         "--dataset=digits-grey", "--model=lenet5", "--train-size=400", "--test-size=100", "--epochs=2",

@@ -250,6 +250,27 @@ TEST(Resume, ScansKilledAtRandomMomentsEndInTheSameBits) {
     }
 }
 
+// Fold 1 of an earlier run must not count as done when a new run was cut in fold 0.
+TEST(Resume, ANewRunForgetsTheOneBeforeAtOnce) {
+    const TemporaryFolder folder;
+    const std::vector<std::string> arguments{"--dataset=digits", "--train-size=300", "--test-size=50", "--folds=2",
+                                             "--epochs=1",       "--batchsize=32",   "--threads=1",    "--jobs=1",
+                                             "--out-dir=" + folder.path()};
+    ASSERT_EQ(run("svhn_kfold", arguments).status, 0);
+    ASSERT_TRUE(std::filesystem::exists(folder / "full_1/scores.json"));
+    std::vector<std::string> longer = arguments;
+    longer.push_back("--epochs=500");
+    const FileTime before = last_change(folder / "full_0/last.h5");
+    Process process("svhn_kfold", longer);
+    while (process.running() && (last_change(folder / "full_0/last.h5") == before ||
+                                 last_change(folder / "full_0/last.h5") == FileTime::min()))
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    process.kill(SIGKILL);
+    EXPECT_EQ(process.wait().signal, SIGKILL);
+    EXPECT_FALSE(std::filesystem::exists(folder / "full_1/scores.json"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "full_1/last.h5"));
+}
+
 TEST(Resume, InterruptSavesAndEndsWithStatus130) {
     const TemporaryFolder folder;
     const std::string out = folder / "run", checkpoint = out + "/full_0/last.h5";

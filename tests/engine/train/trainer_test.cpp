@@ -47,6 +47,19 @@ LoaderOptions batches_of(std::int64_t size, bool shuffle = false) {
     return options;
 }
 
+TEST(Callbacks, EpochsThatDoNotCountAreNeitherBestNorWaitedFor) {
+    const toy::Folder folder("counts");
+    toy::Linear model;
+    const auto optimizer = make_optimizer("sgd", model.named_parameters(), 0.0);  // val_loss never improves
+    Trainer trainer(model, *optimizer, toy::cross_entropy, {.epochs = 20});
+    const auto counts = [&trainer] { return trainer.state().epoch >= 6; };
+    trainer.add(std::make_shared<EarlyStopping>(EarlyStoppingOptions{.patience = 3, .counts = counts}));
+    trainer.add(ModelCheckpoint::best(folder.file("best.h5"), "val_loss", counts));
+    Loader train(toy::dataset(60, 1), batches_of(16)), validation(toy::dataset(40, 2), batches_of(32));
+    EXPECT_EQ(trainer.fit(train, &validation).history.size(), 10u);  // 6 is the best, 7 to 9 improve on nothing
+    EXPECT_EQ(load_checkpoint(folder.file("best.h5")).integers.at("epoch"), 6);
+}
+
 TEST(Trainer, LearnsAndReportsWhatEvaluationFinds) {
     toy::Linear model;
     const auto optimizer = make_optimizer("sgd", model.named_parameters(), 1.0);
