@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "apps/common/common_flags.h"
+#include "apps/common/predictions.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/scheme_flags.h"
 #include "apps/common/text.h"
@@ -117,16 +118,6 @@ class LogitCollector {
     std::vector<float> values_;
     std::vector<std::int32_t> labels_;
 };
-
-std::string confusion_csv(const ClassificationMetrics& metrics) {
-    std::string text = "label";
-    for (int p = 0; p < metrics.classes(); ++p) text += cat(",", p);
-    for (int label = 0; label < metrics.classes(); ++label) {
-        text += cat("\n", label);
-        for (int p = 0; p < metrics.classes(); ++p) text += cat(",", metrics.confusion(label, p));
-    }
-    return text + "\n";
-}
 
 std::string lines(const ClassificationMetrics& metrics, const EvaluateFlags& values) {
     std::string text =
@@ -262,7 +253,7 @@ int run(int argc, char** argv) {
     const ClassificationMetrics metrics = evaluate(network, loader, evaluate_options);
 
     if (!values.logits.empty()) collector.write(values.logits);
-    if (!values.confusion.empty()) write_file_atomically(values.confusion, confusion_csv(metrics));
+    if (!values.confusion.empty()) write_file_atomically(values.confusion, confusion_csv(confusion_of(metrics), metrics.classes()));
     const std::string json = json_of(metrics, values, loaded, data_flags.dataset);
     if (!common.out_dir.empty()) write_file_atomically(common.out_dir + "/metrics.json", json);
     std::cout << (values.json ? json : lines(metrics, values));

@@ -237,17 +237,16 @@ bool plot_precisions(const std::string& folder, const std::string& name, const s
         }
         data += "\n";
     }
-    write_file_atomically(folder + "/" + name + ".dat", data);
-    std::string script = cat("# Draw again with: gnuplot ", name, ".gp\n",
-                             "set terminal svg size 900,420 dynamic noenhanced font 'sans-serif,13' background '#ffffff' name '",
-                             name, "'\nset output '", name, ".svg'\nset colorsequence podo\nset style data histogram\n",
+    FigureFolder figures(folder);
+    figures.write(name + ".dat", data);
+    std::string script = cat("set datafile separator whitespace\nset colorsequence podo\nset style data histogram\n",
                              "set style histogram clustered gap 1\nset style fill solid 0.9\nset boxwidth 0.9\n",
                              "set xtics rotate by -60 scale 0\nset grid ytics lc rgb '#cccccc'\nset yrange [0:", most + 0.5,
                              "]\nset ytics 1\nset ylabel 'bits of the weights'\nset key outside right top\nplot ");
     for (std::size_t i = 0; i < series.size(); ++i)
-        script += cat(i ? ", \\\n     " : "", "'", name, ".dat' using ", i + 2, i == 0 ? ":xtic(1)" : "", " title '",
-                      series[i].label, "'");
-    return run_gnuplot(folder, name, script + "\n", "plot of precisions");
+        script += cat(i ? ", \\\n     " : "", gnuplot_string(name + ".dat"), " using ", i + 2, i == 0 ? ":xtic(1)" : "",
+                      " title ", gnuplot_string(series[i].label));
+    return figures.draw(name, script + "\n", {900, 420});
 }
 
 }  // namespace bitloom::bsq

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "apps/common/losses.h"
+#include "apps/common/predictions.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/text.h"
 #include "engine/data/loader.h"
@@ -76,8 +77,7 @@ FoldScore score_of(const TrainResult& result, int fold, std::int64_t tested, con
     score.tested_epoch = record.epoch + 1;
     score.stop_reason = result.stop_reason;
     score.classes = test.classes();
-    for (int t = 0; t < score.classes; ++t)
-        for (int p = 0; p < score.classes; ++p) score.confusion.push_back(test.confusion(t, p));
+    score.confusion = confusion_of(test);
     return score;
 }
 

@@ -4,9 +4,6 @@
 #include <cmath>
 #include <sstream>
 
-#include "apps/common/gnuplot.h"
-#include "engine/io/atomic_file.h"
-
 namespace bitloom {
 namespace {
 
@@ -37,11 +34,11 @@ std::string clauses(const std::vector<LearningCurve>& curves, int column, bool l
     int colour = 1;
     for (const LearningCurve& curve : curves) {
         const auto clause = [&](int c, const char* dash, const std::string& title) {
-            out << separator << '\'' << data_file(curve) << "' using 1:(max2($" << c << ")) with linespoints lc "
+            out << separator << gnuplot_string(data_file(curve)) << " using 1:(max2($" << c << ")) with linespoints lc "
                 << colour << " dt " << dash << " pt 7 ps 0.4 " << title;
             separator = ", \\\n     ";
         };
-        clause(column, "1", legend ? "title '" + curve.name + "'" : "notitle");
+        clause(column, "1", legend ? "title " + gnuplot_string(curve.name) : "notitle");
         if (!curve.val_loss.empty()) clause(column + 2, "2", "notitle");
         ++colour;
     }
@@ -50,20 +47,18 @@ std::string clauses(const std::vector<LearningCurve>& curves, int column, bool l
 }
 
 std::string script_of(const std::vector<LearningCurve>& curves) {
-    std::size_t epochs = 1;
-    for (const LearningCurve& curve : curves) epochs = std::max(epochs, curve.loss.size());
+    std::size_t epochs = 1, longest_name = 6;
+    for (const LearningCurve& curve : curves) {
+        epochs = std::max(epochs, curve.loss.size());
+        longest_name = std::max(longest_name, curve.name.size());
+    }
     std::ostringstream out;
-    out << "# Draw again with: gnuplot learning_curves.gp\n"
-        << "set terminal svg size 900,760 dynamic enhanced font 'sans-serif,13' background '#ffffff' name "
-           "'learning_curves'\n"
-        << "set output 'learning_curves.svg'\n"
-        << "set termoption noenhanced\n"
-        << "set colorsequence podo\n"
+    out << "set datafile separator whitespace\nset colorsequence podo\n"
         << "max2(x) = x > " << floor_of_axis << " ? x : " << floor_of_axis << "\n"
         << "set xrange [0.5:" << static_cast<double>(epochs) + 0.5 << "]\n"
         << "set xtics 1," << (epochs + 9) / 10 << "\n"
         << "set logscale y\nset grid xtics ytics mytics lc rgb '#cccccc', lc rgb '#e8e8e8'\n"
-        << "set lmargin 11\nset rmargin 14\nset key outside right top\n"
+        << "set lmargin 11\nset rmargin " << longest_name + 8 << "\nset key outside right top\n"
         << "set multiplot layout 2,1\n"
         << "set ylabel 'loss (cross-entropy)'\n"
         << clauses(curves, 2, true)
@@ -74,13 +69,18 @@ std::string script_of(const std::vector<LearningCurve>& curves) {
 
 }  // namespace
 
-bool plot_learning_curves(const std::string& folder, const std::vector<LearningCurve>& curves) {
-    if (std::all_of(curves.begin(), curves.end(), [](const LearningCurve& c) { return c.loss.empty(); })) return false;
+bool plot_learning_curves(FigureFolder& folder, const std::string& name, const std::vector<LearningCurve>& curves) {
     std::vector<LearningCurve> drawn;
     for (const LearningCurve& curve : curves)
         if (!curve.loss.empty()) drawn.push_back(curve);
-    for (const LearningCurve& curve : drawn) write_file_atomically(folder + "/" + data_file(curve), data_of(curve));
-    return run_gnuplot(folder, "learning_curves", script_of(drawn), "learning curves");
+    if (drawn.empty()) return false;
+    for (const LearningCurve& curve : drawn) folder.write(data_file(curve), data_of(curve));
+    return folder.draw(name, script_of(drawn), {900, 760});
+}
+
+bool plot_learning_curves(const std::string& folder, const std::vector<LearningCurve>& curves) {
+    FigureFolder figures(folder);
+    return plot_learning_curves(figures, "learning_curves", curves);
 }
 
 }  // namespace bitloom

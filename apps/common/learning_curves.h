@@ -1,8 +1,10 @@
 #pragma once
-// Learning curves of one or several runs as an SVG, drawn by gnuplot.
+// Learning curves of one or several runs, drawn by gnuplot.
 
 #include <string>
 #include <vector>
+
+#include "apps/common/gnuplot.h"
 
 namespace bitloom {
 
@@ -13,10 +15,11 @@ struct LearningCurve {
 };
 
 /// Draws two stacked panels with logarithmic y, loss and 1 - accuracy over epochs, training solid and validation
-/// dashed, one colour a run (svhn-qkeras.md, section 6). Writes `<folder>/learning_curves.svg`, and beside it the
-/// script `learning_curves.gp` and one `curve_<name>.dat` a run, from which `gnuplot learning_curves.gp` draws it
-/// again. True where the SVG was written. Without gnuplot, or where it fails, one line on stderr says so: curves are no
+/// dashed, one colour a run (svhn-qkeras.md, section 6): the figure `name` (apps/common/gnuplot.h) and one
+/// `curve_<run>.dat` a run. True where it was drawn, false where there is nothing to draw or no gnuplot: curves are no
 /// reason to lose a run. Throws Error where the folder cannot be written.
+bool plot_learning_curves(FigureFolder& folder, const std::string& name, const std::vector<LearningCurve>& curves);
+/// The same as `learning_curves` of a run's folder.
 bool plot_learning_curves(const std::string& folder, const std::vector<LearningCurve>& curves);
 
 }  // namespace bitloom

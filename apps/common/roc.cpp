@@ -11,6 +11,8 @@ namespace bitloom {
 
 RocCurve roc_curve(std::span<const float> scores, std::span<const std::uint8_t> positive) {
     require(scores.size() == positive.size(), "roc: ", scores.size(), " scores, ", positive.size(), " labels");
+    require(std::none_of(scores.begin(), scores.end(), [](float score) { return std::isnan(score); }),
+            "roc: a score is no number (NaN)");
     std::vector<std::size_t> order(scores.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });

@@ -12,7 +12,8 @@ struct RocCurve {
 };
 
 /// A point a distinct score, from the largest down; points on the line between their neighbours are dropped, as
-/// scikit-learn's roc_curve does. Throws Error where sizes differ or a class has no sample.
+/// scikit-learn's roc_curve does. Throws Error where sizes differ, a score is
+/// NaN or a class has no sample.
 RocCurve roc_curve(std::span<const float> scores, std::span<const std::uint8_t> positive);
 
 /// By the trapezoidal rule.
