@@ -39,9 +39,10 @@ void add_compare_flags(Flags& flags, CompareFlags& values) {
     flags.alias("m", "models");
     flags.add("names", values.names, "their names in the report, separated by ';'");
     flags.alias("n", "names");
-    flags.add("kFold", values.kfold,
-              "ROC curves over the folds of each network, as far as they are there: of quant_8bit_0 also quant_8bit_1 and "
-              "so on");
+    flags.add(
+        "kFold", values.kfold,
+        "ROC curves over the folds of each network, as far as they are there: of quant_8bit_0 also quant_8bit_1 and "
+        "so on");
     flags.add("folds", values.folds, "of --kFold", {.min = 1});
     flags.add("doROC", values.roc, "ROC curves of each network");
     flags.alias("R", "doROC");
@@ -141,8 +142,8 @@ ReportTable area_table(const std::vector<ClassRoc>& classes) {
     table.header = {"class", "AUC", "std", "least", "largest"};
     for (const ClassRoc& c : classes) {
         const auto [least, largest] = std::minmax_element(c.areas.begin(), c.areas.end());
-        table.rows.push_back(
-            {cat(c.label), fixed(c.area().mean, 4), fixed(c.area().deviation, 4), fixed(*least, 4), fixed(*largest, 4)});
+        table.rows.push_back({cat(c.label), fixed(c.area().mean, 4), fixed(c.area().deviation, 4), fixed(*least, 4),
+                              fixed(*largest, 4)});
     }
     return table;
 }
@@ -161,8 +162,8 @@ void kfold_section(const Compared& network, Output& out) {
                    csv_number(network.folds[i].metrics.cross_entropy()), "\n");
     out.figures.write(network.stem + "_kfold_accuracy.csv", csv);
     const std::string quartiles =
-        cat("quartiles ", fixed(100 * quantile(accuracies, 0.25), 2), ", ", fixed(100 * quantile(accuracies, 0.5), 2), ", ",
-            fixed(100 * quantile(accuracies, 0.75), 2), " %");
+        cat("quartiles ", fixed(100 * quantile(accuracies, 0.25), 2), ", ", fixed(100 * quantile(accuracies, 0.5), 2),
+            ", ", fixed(100 * quantile(accuracies, 0.75), 2), " %");
     std::cout << network.name << ": " << accuracy << " over " << network.folds.size()
               << (network.folds.size() == 1 ? " fold, " : " folds, ") << quartiles << "\n";
     out.figure(cat(network.name, ": ROC over ", network.folds.size(), " folds"), name);
@@ -263,8 +264,8 @@ void training_section(const Compared& network, Output& out) {
     plot_learning_curves(out.figures, network.stem + "_learning_curves", curves);
     out.figure(network.name + ": learning curves", network.stem + "_learning_curves");
     plot_confusion(out.figures, network.stem + "_confusion", confusion, network.predictions.classes());
-    out.report.confusion(cat(network.name, ": confusion on the test set", folds ? ", summed over the folds" : ""), confusion,
-                         network.predictions.classes());
+    out.report.confusion(cat(network.name, ": confusion on the test set", folds ? ", summed over the folds" : ""),
+                         confusion, network.predictions.classes());
 }
 
 ReportTable summary_table(const std::vector<Compared>& networks) {
@@ -297,11 +298,12 @@ int run(int argc, char** argv) {
     common.out_dir = "plots/";
     DataFlags data_flags;
     data_flags.dataset = "svhn";
-    Flags flags("svhn_compare",
-                "Compares networks that svhn_kfold trained (model_best.h5 of each folder) on the test set: always accuracy, "
-                "confusion and learning curves, and what the flags ask for; as PDF, SVG and CSV, and all of it in "
-                "compare_report.html. The test images are those of the networks' data set, unless the flags of data say "
-                "otherwise.");
+    Flags flags(
+        "svhn_compare",
+        "Compares networks that svhn_kfold trained (model_best.h5 of each folder) on the test set: always accuracy, "
+        "confusion and learning curves, and what the flags ask for; as PDF, SVG and CSV, and all of it in "
+        "compare_report.html. The test images are those of the networks' data set, unless the flags of data say "
+        "otherwise.");
     add_common_flags(flags, common);
     flags.alias("outdir", "out-dir");
     flags.alias("o", "out-dir");
@@ -334,8 +336,8 @@ int run(int argc, char** argv) {
 
     FigureFolder figures(common.out_dir);
     Report report("bitloom: comparison of SVHN networks");
-    report.paragraph(cat("Tested on ", networks.front().predictions.metrics.count(), " images of ", bench.data().dataset,
-                         ". Standard deviations are the population's."));
+    report.paragraph(cat("Tested on ", networks.front().predictions.metrics.count(), " images of ",
+                         bench.data().dataset, ". Standard deviations are the population's."));
     const ReportTable summary = summary_table(networks);
     report.table("Networks", summary);
     Output out{figures, report};
@@ -351,8 +353,9 @@ int run(int argc, char** argv) {
     report.preformatted("Command line", command_line(argc, argv));
     report.settings("Settings", settings_of(flags));
     report.write(figures / "compare_report.html");
-    std::cout << to_text(summary) << "report: "
-              << std::filesystem::absolute(figures / "compare_report.html").lexically_normal().string() << "\n";
+    std::cout << to_text(summary)
+              << "report: " << std::filesystem::absolute(figures / "compare_report.html").lexically_normal().string()
+              << "\n";
     return 0;
 }
 

@@ -1,5 +1,5 @@
-// svhn_diagnostics: test accuracies of trained networks over folds and bit widths, as box plots, tables, learning curves
-// and confusion matrices (svhn-qkeras.md, sections 2.3 and 6).
+// svhn_diagnostics: test accuracies of trained networks over folds and bit widths, as box plots, tables, learning
+// curves and confusion matrices (svhn-qkeras.md, sections 2.3 and 6).
 
 #include <algorithm>
 #include <filesystem>
@@ -32,14 +32,15 @@ struct DiagnosticsFlags {
 
 void add_diagnostics_flags(Flags& flags, DiagnosticsFlags& values) {
     flags.group("Diagnostics");
-    flags.add("models", values.models,
-              "folders of networks without the number of the fold, separated by ';': runs/a/quant_8bit for quant_8bit_0, "
-              "quant_8bit_1, ...; where there are pruned_quant_8bit_0 and so on beside them, these are the second box");
+    flags.add(
+        "models", values.models,
+        "folders of networks without the number of the fold, separated by ';': runs/a/quant_8bit for quant_8bit_0, "
+        "quant_8bit_1, ...; where there are pruned_quant_8bit_0 and so on beside them, these are the second box");
     flags.alias("m", "models");
     flags.add("names", values.names, "what stands below the boxes, separated by ';' (none: from the folders)");
     flags.alias("n", "names");
-    flags.add("kfolds", values.folds, "folds of each network, as far as they are there; 0: the folders as they are named",
-              {.min = 0});
+    flags.add("kfolds", values.folds,
+              "folds of each network, as far as they are there; 0: the folders as they are named", {.min = 0});
     flags.alias("k", "kfolds");
     flags.add("prefix", values.prefix, "of the names of the files");
     flags.alias("p", "prefix");
@@ -54,12 +55,12 @@ struct Group {
     bool pruned = false;
     std::string name;  ///< "pruned_quant_8bit"
     std::vector<std::string> folders;
-    std::vector<Predictions> predictions;  ///< a folder each
+    std::vector<ClassificationMetrics> metrics;  ///< a folder each, on the test set
     std::vector<std::string> fold_names;
 
     std::vector<double> accuracies() const {
         std::vector<double> values;
-        for (const Predictions& p : predictions) values.push_back(p.metrics.accuracy());
+        for (const ClassificationMetrics& m : metrics) values.push_back(m.accuracy());
         return values;
     }
 };
@@ -129,7 +130,7 @@ void test_all(std::vector<Group>& groups, TestBench& bench, Device device) {
     for (Group& group : groups)
         for (const std::string& folder : group.folders) {
             board.show(0, cat(folder_name(folder), " (", ++done, " of ", total, ")"));
-            group.predictions.push_back(bench.predict_test(folder, open_trained(folder, device)));
+            group.metrics.push_back(bench.predict_test(folder, open_trained(folder, device)).metrics);
         }
 }
 
@@ -137,7 +138,7 @@ std::string accuracies_csv(const std::vector<Group>& groups, const std::vector<s
     std::string text = "position,label,pruned,folder,accuracy,loss\n";
     for (const Group& group : groups)
         for (std::size_t i = 0; i < group.folders.size(); ++i) {
-            const ClassificationMetrics& metrics = group.predictions[i].metrics;
+            const ClassificationMetrics& metrics = group.metrics[i];
             text += cat(group.position + 1, ",", csv_text(labels[group.position]), ",", group.pruned ? 1 : 0, ",",
                         csv_text(group.fold_names[i]), ",", csv_number(metrics.accuracy()), ",",
                         csv_number(metrics.cross_entropy()), "\n");
@@ -198,17 +199,18 @@ void add_details(Report& report, FigureFolder& figures, const std::vector<Group>
             curves.push_back(learning_curve_of(group.folders[i], group.fold_names[i]));
         all.insert(all.end(), curves.begin(), curves.end());
         if (values.folds > 0)
-            curves_figure(cat(values.prefix, "_learning_curves_", group.name), "Learning curves of " + group.name, curves);
-        std::vector<std::int64_t> confusion = confusion_of(group.predictions.front().metrics);
-        for (std::size_t i = 1; i < group.predictions.size(); ++i) {
-            const std::vector<std::int64_t> more = confusion_of(group.predictions[i].metrics);
+            curves_figure(cat(values.prefix, "_learning_curves_", group.name), "Learning curves of " + group.name,
+                          curves);
+        std::vector<std::int64_t> confusion = confusion_of(group.metrics.front());
+        for (std::size_t i = 1; i < group.metrics.size(); ++i) {
+            const std::vector<std::int64_t> more = confusion_of(group.metrics[i]);
             std::transform(confusion.begin(), confusion.end(), more.begin(), confusion.begin(), std::plus<>());
         }
-        const int classes = group.predictions.front().classes();
+        const int classes = group.metrics.front().classes();
         plot_confusion(figures, cat(values.prefix, "_confusion_", group.name), confusion, classes);
-        report.confusion(
-            cat("Confusion of ", group.name, " on the test set", group.folders.size() > 1 ? ", summed over the folds" : ""),
-            confusion, classes);
+        report.confusion(cat("Confusion of ", group.name, " on the test set",
+                             group.folders.size() > 1 ? ", summed over the folds" : ""),
+                         confusion, classes);
     }
     if (values.folds == 0) curves_figure(values.prefix + "_learning_curves", "Learning curves", all);
 }
@@ -219,11 +221,12 @@ int run(int argc, char** argv) {
     common.out_dir = "plots/";
     DataFlags data_flags;
     data_flags.dataset = "svhn";
-    Flags flags("svhn_diagnostics",
-                "Tests the networks that svhn_kfold trained (model_best.h5 of each fold) and draws their accuracies over "
-                "the folds as box plots, a pair of boxes a bit width: as trained, and pruned. With tables, learning "
-                "curves and confusion matrices, as PDF, SVG and CSV, and all of it in PREFIX_report.html. The test "
-                "images are those of the networks' data set, unless the flags of data say otherwise.");
+    Flags flags(
+        "svhn_diagnostics",
+        "Tests the networks that svhn_kfold trained (model_best.h5 of each fold) and draws their accuracies over "
+        "the folds as box plots, a pair of boxes a bit width: as trained, and pruned. With tables, learning "
+        "curves and confusion matrices, as PDF, SVG and CSV, and all of it in PREFIX_report.html. The test "
+        "images are those of the networks' data set, unless the flags of data say otherwise.");
     add_common_flags(flags, common);
     flags.alias("outdir", "out-dir");
     flags.alias("o", "out-dir");
@@ -263,10 +266,10 @@ int run(int argc, char** argv) {
     figures.write(values.prefix + "_accuracies.csv", accuracies_csv(groups, labels));
     plot_boxes(figures, summary, box_plot(groups, labels, values));
     Report report("bitloom: diagnostics of the SVHN networks");
-    report.paragraph(cat("Test accuracy on ", groups.front().predictions.front().metrics.count(), " images of ",
-                         bench.data().dataset,
-                         ". Standard deviations are the population's; boxes span the quartiles, whiskers reach to the last "
-                         "value within 1.5 times the box."));
+    report.paragraph(
+        cat("Test accuracy on ", groups.front().metrics.front().count(), " images of ", bench.data().dataset,
+            ". Standard deviations are the population's; boxes span the quartiles, whiskers reach to the last "
+            "value within 1.5 times the box."));
     const ReportTable table = accuracy_table(groups, labels);
     report.figure("Accuracy over the folds", figures / (summary + ".svg"));
     report.table("Accuracies", table);

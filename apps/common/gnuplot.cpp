@@ -21,8 +21,7 @@ std::string script_of(const std::string& name, const std::string& body, FigureSi
     const auto inches = [](int pixels) { return static_cast<double>(pixels) / 100; };
     return cat("# Draw again with: gnuplot ", name, ".gp (as PDF: gnuplot -e pdf=1 ", name, ".gp)\n",
                "if (exists('pdf')) set terminal pdfcairo size ", inches(size.width), ",", inches(size.height),
-               " noenhanced font 'sans,11'\n",
-               "if (exists('pdf')) set output ", gnuplot_string(name + ".pdf"), "\n",
+               " noenhanced font 'sans,11'\n", "if (exists('pdf')) set output ", gnuplot_string(name + ".pdf"), "\n",
                "if (!exists('pdf')) set terminal svg size ", size.width, ",", size.height,
                " dynamic noenhanced font 'sans-serif,13' background '#ffffff' name ", gnuplot_string(name), "\n",
                "if (!exists('pdf')) set output ", gnuplot_string(name + ".svg"), "\n",
@@ -70,7 +69,7 @@ bool FigureFolder::draw(const std::string& name, const std::string& body, Figure
         std::filesystem::remove(*this / log);
         return true;
     }
-    remove_figures();  // empty or half drawn
+    remove_figures();                     // empty or half drawn
     if (status == -1 || status == 127) {  // 127: what glibc's spawn reports through the child where exec fails
         gnuplot_is_missing_ = true;
         std::filesystem::remove(*this / log);

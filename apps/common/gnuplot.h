@@ -1,6 +1,6 @@
 #pragma once
-// Figures drawn by gnuplot. A figure NAME leaves its script NAME.gp and its data beside NAME.svg and NAME.pdf, so that it
-// can be drawn again in another dress.
+// Figures drawn by gnuplot. A figure NAME leaves its script NAME.gp and its data beside NAME.svg and NAME.pdf, so that
+// it can be drawn again in another dress.
 
 #include <string>
 
@@ -21,10 +21,10 @@ class FigureFolder {
 
     /// Writes a file of data, of which scripts know the name only. Throws Error.
     void write(const std::string& name, const std::string& text) const;
-    /// Writes the script and runs it. `body`: plot commands; terminal, output, encoding and the comma between data columns
-    /// are set before it, and strings are taken literally (noenhanced). True where both files were drawn. Without gnuplot
-    /// one line on stderr says so, once a folder; where gnuplot fails, one line a figure, its messages in NAME.log.
-    /// Throws Error where the folder cannot be written.
+    /// Writes the script and runs it. `body`: plot commands; terminal, output, encoding and the comma between data
+    /// columns are set before it, and strings are taken literally (noenhanced). True where both files were drawn.
+    /// Without gnuplot one line on stderr says so, once a folder; where gnuplot fails, one line a figure, its messages
+    /// in NAME.log. Throws Error where the folder cannot be written.
     bool draw(const std::string& name, const std::string& body, FigureSize size = {});
 
    private:

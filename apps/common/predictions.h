@@ -13,7 +13,8 @@ namespace bitloom {
 
 struct Predictions {
     ClassificationMetrics metrics;
-    std::vector<float> probabilities;  ///< [image * classes + class]: softmax of the logits, in float32 as Keras has them
+    std::vector<float>
+        probabilities;  ///< [image * classes + class]: softmax of the logits, in float32 as Keras has them
     std::vector<std::int32_t> labels;
 
     int classes() const { return metrics.classes(); }

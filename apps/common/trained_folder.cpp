@@ -64,7 +64,8 @@ std::string other_fold(const std::string& folder, int fold) {
     const std::string replacement = cat("_", fold);
     std::size_t at = name.find("_0");
     if (at == std::string::npos)
-        throw UsageError(cat("--kFold: ", folder, " needs a name with \"_0\", in whose place the other folds have their number"));
+        throw UsageError(
+            cat("--kFold: ", folder, " needs a name with \"_0\", in whose place the other folds have their number"));
     for (; at != std::string::npos; at = name.find("_0", at + replacement.size())) name.replace(at, 2, replacement);
     return (path.parent_path() / name).string();
 }
@@ -111,8 +112,8 @@ const Normalization& TestBench::prepare(const std::string& name, const quant::Co
     require(splits_.test->classes() <= model.options.classes, data_.dataset, " has ", splits_.test->classes(),
             " classes, ", name, " ", model.options.classes);
     const DataFlags its_own = with_record(data_, record, open_names_);
-    require(data_in_words(its_own) == data_in_words(data_), name, " was trained on ",
-            data_in_words(its_own), ", ", first_, " on ", data_in_words(data_), ": say with --dataset and its flags on which images to test");
+    require(data_in_words(its_own) == data_in_words(data_), name, " was trained on ", data_in_words(its_own), ", ",
+            first_, " on ", data_in_words(data_), ": say with --dataset and its flags on which images to test");
     std::string normalize;
     if (record.contains("normalize") && record["normalize"].is_string()) normalize = record["normalize"];
     if (normalize.empty()) normalize = "per-pixel";

@@ -69,7 +69,8 @@ bool plot_boxes(FigureFolder& folder, const std::string& name, const BoxPlot& pl
         ")\nset grid ytics lc rgb '#dddddd'\nset key top center\nset style fill solid 0.75 border lt -1\n"
         "set boxwidth 0.5\n";
     if (plot.divider)
-        body += cat("set arrow 1 from ", *plot.divider, ", graph 0 to ", *plot.divider, ", graph 1 nohead lc rgb 'black'\n");
+        body += cat("set arrow 1 from ", *plot.divider, ", graph 0 to ", *plot.divider,
+                    ", graph 1 nohead lc rgb 'black'\n");
     for (std::size_t i = 0; i < plot.words.size(); ++i)
         body += cat("set label ", i + 1, " ", gnuplot_string(plot.words[i]), " at graph 0.03, graph ",
                     0.95 - 0.05 * static_cast<double>(i), " left\n");
@@ -77,8 +78,8 @@ bool plot_boxes(FigureFolder& folder, const std::string& name, const BoxPlot& pl
     for (const BoxSeries& series : plot.series) {
         const std::string rows = cat(gnuplot_string(name + ".csv"), " skip 1 using (strcol(3) eq ",
                                      gnuplot_string(series.name), " ? $1 : NaN)");
-        body += cat(separator, rows, ":8:7:11:10 with candlesticks whiskerbars 0.5 lc rgb ", gnuplot_string(series.colour),
-                    " title ", gnuplot_string(series.name), ", \\\n     ", rows,
+        body += cat(separator, rows, ":8:7:11:10 with candlesticks whiskerbars 0.5 lc rgb ",
+                    gnuplot_string(series.colour), " title ", gnuplot_string(series.name), ", \\\n     ", rows,
                     ":9:9:9:9 with candlesticks lt -1 lw 2 notitle");
         separator = ", \\\n     ";
     }

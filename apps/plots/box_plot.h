@@ -30,8 +30,8 @@ struct BoxPlot {
     std::vector<std::string> labels;  ///< of the positions 1, 2, ...
     std::vector<BoxSeries> series;    ///< drawn over each other at the same positions
     std::string x_label, y_label;
-    double least = 0, most = 1;  ///< of the vertical axis; values below widen it
-    std::optional<double> divider;  ///< position of a vertical line
+    double least = 0, most = 1;      ///< of the vertical axis; values below widen it
+    std::optional<double> divider;   ///< position of a vertical line
     std::vector<std::string> words;  ///< lines within the plot
 };
 

@@ -15,6 +15,7 @@ namespace bitloom {
 bool plot_feature_maps(FigureFolder& folder, const std::string& name, const FeatureMaps& maps);
 
 /// The confusion matrix as a heat map, from a CSV with named rows and columns.
-bool plot_confusion(FigureFolder& folder, const std::string& name, const std::vector<std::int64_t>& counts, int classes);
+bool plot_confusion(FigureFolder& folder, const std::string& name, const std::vector<std::int64_t>& counts,
+                    int classes);
 
 }  // namespace bitloom

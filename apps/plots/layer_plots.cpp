@@ -31,8 +31,8 @@ bool plot_weights(FigureFolder& folder, const std::string& name, std::vector<Lay
     for (std::size_t top = layers.size(); top > 0; --top) {
         std::string sum;
         for (std::size_t i = 0; i < top; ++i) sum += cat(i ? "+" : "", "$", 3 + i);
-        body += cat(separator, gnuplot_string(name + ".csv"), " skip 1 using (($1+$2)/2):(", sum,
-                    ") with boxes lc ", top, " title ", gnuplot_string(layers[top - 1].name));
+        body += cat(separator, gnuplot_string(name + ".csv"), " skip 1 using (($1+$2)/2):(", sum, ") with boxes lc ",
+                    top, " title ", gnuplot_string(layers[top - 1].name));
         separator = ", \\\n     ";
     }
     return folder.draw(name, body + "\n", {900, 600});
@@ -53,16 +53,17 @@ bool plot_profiles(FigureFolder& folder, const std::string& name, const std::vec
     folder.write(name + ".csv", csv);
     const std::string data = gnuplot_string(name + ".csv") + " skip 1 using ";
     const int height = 140 + 26 * static_cast<int>(profiles.size());
-    return folder.draw(name,
-                       cat("set logscale x 2\nset format x '2^{%L}'\nset termoption enhanced\n"
-                           "set yrange [",
-                           profiles.size() + 1, ":0]\nset ytics scale 0 noenhanced (", tics, ")\nset xlabel ",
-                           gnuplot_string(x_label), "\nset grid xtics lc rgb '#dddddd'\nunset key\n",
-                           // Whiskers, the box between the quartiles, the median.
-                           "plot ", data, "4:($0+1):($8-$4):(0) with vectors nohead lc rgb '#184A45', \\\n     ", data,
-                           "5:($0+1):5:7:($0+0.7):($0+1.3) with boxxyerror fc rgb '#FC766A' fs solid 0.75 border lc rgb 'black', \\\n",
-                           "     ", data, "6:($0+0.7):(0):(0.6) with vectors nohead lc rgb 'black' lw 2\n"),
-                       {900, height});
+    return folder.draw(
+        name,
+        cat("set logscale x 2\nset format x '2^{%L}'\nset termoption enhanced\n"
+            "set yrange [",
+            profiles.size() + 1, ":0]\nset ytics scale 0 noenhanced (", tics, ")\nset xlabel ", gnuplot_string(x_label),
+            "\nset grid xtics lc rgb '#dddddd'\nunset key\n",
+            // Whiskers, the box between the quartiles, the median.
+            "plot ", data, "4:($0+1):($8-$4):(0) with vectors nohead lc rgb '#184A45', \\\n     ", data,
+            "5:($0+1):5:7:($0+0.7):($0+1.3) with boxxyerror fc rgb '#FC766A' fs solid 0.75 border lc rgb 'black', \\\n",
+            "     ", data, "6:($0+0.7):(0):(0.6) with vectors nohead lc rgb 'black' lw 2\n"),
+        {900, height});
 }
 
 }  // namespace bitloom

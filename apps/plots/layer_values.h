@@ -14,8 +14,8 @@ std::string prettified(const std::string& layer, bool pruned);
 
 /// A layer's first weight tensor.
 struct LayerWeights {
-    std::string layer;  ///< path in the network
-    std::string title;  ///< prettified
+    std::string layer;             ///< path in the network
+    std::string title;             ///< prettified
     std::vector<float> stored;     ///< as the optimizer holds them: latent weights where the layer is quantized
     std::vector<float> effective;  ///< as the layer computes with them: quantized, masked
 };
@@ -39,7 +39,8 @@ struct Profile {
 };
 Profile profile_of(std::string name, const std::vector<float>& values);
 
-/// Of every parameter as its layer computes with it: "conv_0/weight", "output_dense/bias", "batch_normalization/weight".
+/// Of every parameter as its layer computes with it: "conv_0/weight", "output_dense/bias",
+/// "batch_normalization/weight".
 std::vector<Profile> weight_profiles(Module& network);
 /// Of every layer's output for the images, f32 [N, H, W, C], run in batches; the first row is the input.
 std::vector<Profile> activation_profiles(Module& network, const Tensor& images, std::int64_t batch_size = 100);

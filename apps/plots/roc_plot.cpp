@@ -76,10 +76,10 @@ bool plot_roc_bands(FigureFolder& folder, const std::string& name, const std::ve
     }
     for (std::size_t i = 0; i < classes.size(); ++i) {
         const MeanAndDeviation area = classes[i].area();
-        body += cat(separator, data, " skip 1 using 1:", 2 + 4 * i, " with lines lw 1.5 lc rgb ",
-                    colour_of(classes[i]), " title ",
-                    gnuplot_string(cat(classes[i].label, " (AUC = ", fixed(area.mean, 4), " ± ",
-                                       fixed(area.deviation, 4), ")")));
+        body += cat(separator, data, " skip 1 using 1:", 2 + 4 * i, " with lines lw 1.5 lc rgb ", colour_of(classes[i]),
+                    " title ",
+                    gnuplot_string(
+                        cat(classes[i].label, " (AUC = ", fixed(area.mean, 4), " ± ", fixed(area.deviation, 4), ")")));
     }
     return folder.draw(name, body + "\n", {900, 640});
 }
@@ -88,7 +88,8 @@ bool plot_roc_curves(FigureFolder& folder, const std::string& name, const std::v
     std::string csv = "class,fpr,tpr\n";
     for (const ClassRoc& c : classes)
         for (std::size_t i = 0; i < c.curves.front().fpr.size(); ++i)
-            csv += cat(c.label, ",", csv_number(c.curves.front().fpr[i]), ",", csv_number(c.curves.front().tpr[i]), "\n");
+            csv +=
+                cat(c.label, ",", csv_number(c.curves.front().fpr[i]), ",", csv_number(c.curves.front().tpr[i]), "\n");
     folder.write(name + ".csv", csv);
     std::string body =
         "set logscale y\nset xrange [0.2:1]\nset yrange [0.0005:1]\nset xlabel 'True positive rate'\n"

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "apps/common/fold_scores.h"
+#include "apps/common/gnuplot.h"
 #include "apps/common/predictions.h"
 #include "apps/common/roc.h"
-#include "apps/common/gnuplot.h"
 
 namespace bitloom {
 

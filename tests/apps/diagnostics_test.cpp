@@ -1,5 +1,5 @@
-// svhn_diagnostics and svhn_compare on a tiny run of svhn_kfold: their files are there, and their numbers are those that
-// other programs and the tests themselves compute.
+// svhn_diagnostics and svhn_compare on a tiny run of svhn_kfold: their files are there, and their numbers are those
+// that other programs and the tests themselves compute.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -67,8 +67,8 @@ class Diagnostics : public ::testing::Test {
         for (const char* more : {"--epochs=2", "--prune", "--quantize"}) {
             const ProcessResult trained =
                 run("svhn_kfold", {"--dataset=digits", "--train-size=400", "--test-size=" + std::to_string(test_images),
-                                   "--folds=2", "--epochs=2", "--batchsize=40", "--threads=1", "--jobs=2",
-                                   "--widths=4", "--out-dir=" + folder_->path(), more});
+                                   "--folds=2", "--epochs=2", "--batchsize=40", "--threads=1", "--jobs=2", "--widths=4",
+                                   "--out-dir=" + folder_->path(), more});
             ASSERT_EQ(trained.status, 0) << trained.err;
         }
     }
@@ -172,8 +172,8 @@ double pair_area(const std::vector<float>& logits, const std::vector<std::int64_
 TEST_F(Diagnostics, CompareDrawsEverythingThatIsAskedFor) {
     // The pruned network first: it must not switch the operations of the next one off.
     const ProcessResult result =
-        run("svhn_compare", {"-m", model("pruned_full_0") + ";" + model("full_0"), "-n", "BP;BF", "--kFold", "--folds=2",
-                             "-wPORF", "-o" + out_.path(), "-p", "1"});
+        run("svhn_compare", {"-m", model("pruned_full_0") + ";" + model("full_0"), "-n", "BP;BF", "--kFold",
+                             "--folds=2", "-wPORF", "-o" + out_.path(), "-p", "1"});
     ASSERT_EQ(result.status, 0) << result.err;
     EXPECT_EQ(result.err, "");
     for (const char* words : {"BP: pruned, no operations are counted", "BF: operations", "total: 0.001681674 GFLOPS",
@@ -184,9 +184,9 @@ TEST_F(Diagnostics, CompareDrawsEverythingThatIsAskedFor) {
     const auto areas = table(out_ / "full_0_kfold_AUC.csv");
     const std::string logits_file = out_ / "logits.h5";
     for (int fold = 0; fold < 2; ++fold) {
-        const ProcessResult evaluated =
-            run("evaluate", {"--weights=" + model("full_" + std::to_string(fold)) + "/model_best.h5", "--dataset=digits",
-                             "--train-size=400", "--test-size=" + std::to_string(test_images), "--logits=" + logits_file});
+        const ProcessResult evaluated = run(
+            "evaluate", {"--weights=" + model("full_" + std::to_string(fold)) + "/model_best.h5", "--dataset=digits",
+                         "--train-size=400", "--test-size=" + std::to_string(test_images), "--logits=" + logits_file});
         ASSERT_EQ(evaluated.status, 0) << evaluated.err;
         const hdf5::File file = hdf5::File::open(logits_file);
         const std::vector<float> logits = file.read("logits").values<float>();
@@ -211,10 +211,10 @@ TEST_F(Diagnostics, CompareDrawsEverythingThatIsAskedFor) {
     EXPECT_EQ(std::stod(table(out_ / "full_0_kfold_accuracy.csv")[2][1]), score("full_1").test_accuracy);
 
     // Operations of section 5.11; biases once a channel.
-    const std::vector<std::vector<std::string>> operations{
-        {"layer", "flops", "weights"},  {"conv_0", "777600", "432"}, {"conv_1", "778752", "2304"},
-        {"conv_2", "110592", "3456"},   {"dense_0", "8064", "4032"}, {"dense_1", "5376", "2688"},
-        {"output_dense", "1290", "650"}};
+    const std::vector<std::vector<std::string>> operations{{"layer", "flops", "weights"},  {"conv_0", "777600", "432"},
+                                                           {"conv_1", "778752", "2304"},   {"conv_2", "110592", "3456"},
+                                                           {"dense_0", "8064", "4032"},    {"dense_1", "5376", "2688"},
+                                                           {"output_dense", "1290", "650"}};
     EXPECT_EQ(table(out_ / "full_0_flops.csv"), operations);
     EXPECT_FALSE(std::filesystem::exists(out_ / "pruned_full_0_flops.csv"));
 
@@ -250,7 +250,8 @@ TEST_F(Diagnostics, CompareDrawsEverythingThatIsAskedFor) {
     expect_self_contained(html);
     if (have_gnuplot()) {
         std::size_t figures = 0;
-        for (std::size_t at = html.find("<figure>"); at != std::string::npos; at = html.find("<figure>", at + 1)) ++figures;
+        for (std::size_t at = html.find("<figure>"); at != std::string::npos; at = html.find("<figure>", at + 1))
+            ++figures;
         EXPECT_EQ(figures, 21u);  // ten each, and the pruned network's weights as its layers compute with them
     }
 }
@@ -258,7 +259,8 @@ TEST_F(Diagnostics, CompareDrawsEverythingThatIsAskedFor) {
 TEST_F(Diagnostics, NetworksOfOneNameKeepTheirFiles) {
     const TemporaryFolder other;
     std::filesystem::copy(model("full_1"), other / "full_0", std::filesystem::copy_options::recursive);
-    const ProcessResult result = run("svhn_compare", {"-R", "-m", model("full_0") + ";" + (other / "full_0"), "-o", out_.path()});
+    const ProcessResult result =
+        run("svhn_compare", {"-R", "-m", model("full_0") + ";" + (other / "full_0"), "-o", out_.path()});
     ASSERT_EQ(result.status, 0) << result.err;
     expect_figure(out_ / "full_0_ROC");
     expect_figure(out_ / "full_0_2_ROC");
@@ -305,7 +307,8 @@ TEST_F(Diagnostics, BadInputIsOneLine) {
               0);
     expect_refusal(compare({"-m", model("full_0") + ";" + (broken / "full_0")}), 1,
                    "full_0 was trained on digits (train-size 300, data-seed 1)");
-    EXPECT_EQ(compare({"-m", model("full_0") + ";" + (broken / "full_0"), "--dataset=digits", "--train-size=300"}).status, 0);
+    EXPECT_EQ(
+        compare({"-m", model("full_0") + ";" + (broken / "full_0"), "--dataset=digits", "--train-size=300"}).status, 0);
 }
 
 }  // namespace

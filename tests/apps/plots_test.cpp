@@ -1,4 +1,5 @@
-// What plots and tables are made of: boxes, histograms, profiles, feature maps, ROC over folds, command lines of optparse.
+// What plots and tables are made of: boxes, histograms, profiles, feature maps, ROC over folds, command lines of
+// optparse.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -32,7 +33,8 @@ bool have_gnuplot() { return std::system("gnuplot --version > /dev/null 2>&1") =
 TEST(Optparse, TakesBundlesApart) {
     const auto expand = [](std::vector<const char*> words) {
         words.insert(words.begin(), "program");
-        std::vector<std::string> result = expand_short_options(static_cast<int>(words.size()), words.data(), "wPh", "om");
+        std::vector<std::string> result =
+            expand_short_options(static_cast<int>(words.size()), words.data(), "wPh", "om");
         result.erase(result.begin());
         return result;
     };
@@ -187,7 +189,8 @@ TEST(Profiles, ActivationsOfEveryLayerWhateverTheBatches) {
     std::vector<float> pixels(5 * 32 * 32 * 3);
     for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = std::sin(static_cast<float>(i));
     const Tensor images = Tensor::from({5, 32, 32, 3}, pixels);
-    const std::vector<Profile> whole = activation_profiles(*network, images), parts = activation_profiles(*network, images, 2);
+    const std::vector<Profile> whole = activation_profiles(*network, images),
+                               parts = activation_profiles(*network, images, 2);
     ASSERT_EQ(whole.size(), 22u);  // the input and 21 layers (the softmax is none of the engine's)
     EXPECT_EQ(whole[0].name, "input");
     ASSERT_EQ(parts.size(), whole.size());
@@ -199,7 +202,8 @@ TEST(Profiles, ActivationsOfEveryLayerWhateverTheBatches) {
     const auto conv = std::find_if(whole.begin(), whole.end(), [](const Profile& p) { return p.name == "conv_1"; });
     EXPECT_EQ(conv->count, 5 * 13 * 13 * 16);
     // A ReLU's zeros are those of the values that are not positive.
-    const auto relu = std::find_if(whole.begin(), whole.end(), [](const Profile& p) { return p.name == "dense_act_0"; });
+    const auto relu =
+        std::find_if(whole.begin(), whole.end(), [](const Profile& p) { return p.name == "dense_act_0"; });
     EXPECT_GT(relu->zeros, 0);
     EXPECT_LT(relu->zeros, relu->count);
     EXPECT_EQ(weight_profiles(*network).size(), 6u + 1u + 6u * 2u);
@@ -209,9 +213,9 @@ TEST(FeatureMapPictures, StandardisedNineARow) {
     FeatureMaps maps;
     maps.layer = "conv_0";
     maps.height = 1, maps.width = 2, maps.channels = 10;
-    maps.values.assign(20, 7.0f);  // equal values: 128
-    maps.values[0] = 1, maps.values[10] = 3;      // channel 0: -1 and +1 deviations
-    maps.values[9] = 0, maps.values[19] = 1e6f;   // channel 9, in the second row
+    maps.values.assign(20, 7.0f);                // equal values: 128
+    maps.values[0] = 1, maps.values[10] = 3;     // channel 0: -1 and +1 deviations
+    maps.values[9] = 0, maps.values[19] = 1e6f;  // channel 9, in the second row
     const TemporaryFolder folder;
     FigureFolder figures(folder.path());
     EXPECT_EQ(plot_feature_maps(figures, "maps", maps), have_gnuplot());
