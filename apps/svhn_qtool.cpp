@@ -25,7 +25,6 @@ namespace {
 
 struct QtoolFlags {
     std::string weights, model = "svhn_cnn";
-    std::int64_t bits = 0;
     std::string source = "quantized_bits(16,6,1)", quantizer = "fp32", accumulator = "fp32";
     std::string weights_memory = "sram", activations_memory = "sram";
     double least_sram = 8.0 * 16 * 1024 * 1024;
@@ -36,8 +35,6 @@ void add_qtool_flags(Flags& flags, QtoolFlags& values) {
     flags.group("Network");
     flags.add("weights", values.weights, "checkpoint, with the schemes that it records; none: --model as it is built");
     flags.add("model", values.model, "network without weights", {.choices = model_names()});
-    flags.add("bits", values.bits, "with the quantizers of the bit-width scan: 1 binary, 2 ternary, to 16; 0: float",
-              {.min = 0, .max = 16});
     flags.group("Cost model");
     flags.add("source", values.source, "number type of the images: a quantizer, or fp16, fp32, int8, int16, int32");
     flags.add("keras-quantizer", values.quantizer, "number type of weights that are not quantized");
@@ -72,20 +69,16 @@ struct Model {
 Model load(const QtoolFlags& values, const SchemeFlags& scheme_flags) {
     Model model;
     if (!values.weights.empty()) {
-        if (values.bits > 0 || !scheme_flags.schemes.empty())
+        if (!scheme_flags.bits.empty() || !scheme_flags.schemes.empty())
             throw UsageError("--weights brings its own schemes: leave out --bits and --scheme");
         quant::CompressedModel loaded = quant::load_compressed({}, values.weights);
         model.network = std::move(loaded.network);
         model.options = resolve(loaded.options);
         return model;
     }
-    if (values.bits > 0 && !scheme_flags.schemes.empty()) throw UsageError("--bits excludes --scheme");
     model.options = resolve({.name = values.model});
     model.network = make_model(model.options);
-    if (values.bits > 0)
-        quant::SchemeList({"qkeras"}, cat("{\"bits\": ", values.bits, "}")).attach(*model.network);
-    else
-        make_schemes(scheme_flags).attach(*model.network);
+    make_schemes(scheme_flags).attach(*model.network);
     return model;
 }
 
