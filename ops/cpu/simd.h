@@ -113,16 +113,16 @@ template <class V>
     }
 }
 
-/// sum + a b, lane by lane, where the 32 bits of a lane of a and b are two bf16 whose products are added.
-[[gnu::always_inline]] inline Pack<16>::Float add_pair_products(Pack<16>::Float sum, Pack<16>::Int a, Pack<16>::Int b) {
-#ifdef __AVX512BF16__
-    return reinterpret_cast<Pack<16>::Float>(
-        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)));
-#else
+/// Adds a b to sum, lane by lane, where the 32 bits of a lane of a and b are two bf16 whose products are added.
+[[gnu::always_inline]] inline void add_pair_products(Pack<16>::Float& sum, const Pack<16>::Int& a, const Pack<16>::Int& b) {
     using Float = Pack<16>::Float;
+#ifdef __AVX512BF16__
+    sum = reinterpret_cast<Float>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(a),
+                                                   reinterpret_cast<__m512bh>(b)));
+#else
     const Pack<16>::Int upper = Pack<16>::Int{} + static_cast<std::int32_t>(0xffff0000);
     sum += reinterpret_cast<Float>(a << 16) * reinterpret_cast<Float>(b << 16);
-    return sum + reinterpret_cast<Float>(a & upper) * reinterpret_cast<Float>(b & upper);
+    sum += reinterpret_cast<Float>(a & upper) * reinterpret_cast<Float>(b & upper);
 #endif
 }
 

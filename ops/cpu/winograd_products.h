@@ -5,6 +5,9 @@
 
 #include "ops/cpu/winograd_tiles.h"
 
+// Vectors wider than the build's registers are returned below by functions that are always inlined: no ABI is concerned.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 namespace bitloom::ops::cpu::winograd {
 
 /// A value, or a pair of bf16, in every lane, and 16 of them from memory.
@@ -18,9 +21,9 @@ namespace bitloom::ops::cpu::winograd {
 [[gnu::always_inline]] inline Pack<lanes>::Int line(const bf16* from) {
     return load<Pack<lanes>::Int>(static_cast<const void*>(from));
 }
-[[gnu::always_inline]] inline Vector add_product(Vector sum, Vector a, Vector b) { return sum + a * b; }
-[[gnu::always_inline]] inline Vector add_product(Vector sum, Pack<lanes>::Int a, Pack<lanes>::Int b) {
-    return add_pair_products(sum, a, b);
+[[gnu::always_inline]] inline void add_product(Vector& sum, const Vector& a, const Vector& b) { sum += a * b; }
+[[gnu::always_inline]] inline void add_product(Vector& sum, const Pack<lanes>::Int& a, const Pack<lanes>::Int& b) {
+    add_pair_products(sum, a, b);
 }
 
 /// Values that lie side by side in a lane.
@@ -41,7 +44,7 @@ template <int Rows, int Wide, class Value>
         for (int r = 0; r < Rows; ++r) {
             const auto value = spread(a + r * a_row);
 #pragma GCC unroll 4
-            for (int j = 0; j < Wide; ++j) sums[r][j] = add_product(sums[r][j], value, factors[j]);
+            for (int j = 0; j < Wide; ++j) add_product(sums[r][j], value, factors[j]);
         }
     }
 }
