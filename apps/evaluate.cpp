@@ -46,7 +46,7 @@ void add_evaluate_flags(Flags& flags, EvaluateFlags& values) {
     flags.add("model", values.model, "name of the network; a bitloom checkpoint knows its own", {.choices = models});
     flags.add("variant", values.variant, "of a ResNet; read from the weights where it is left open",
               {.choices = {"", "A", "B"}});
-    flags.add("weights", values.weights, "bitloom checkpoint, or plain HDF5 file in PyTorch's or Keras' layout");
+    flags.add("weights", values.weights, "bitloom checkpoint, Keras file (QKeras' quantizers come along), or plain HDF5 file in PyTorch's or Keras' layout");
     flags.group("Evaluation");
     flags.add("split", values.split, "part of the data set", {.choices = {"test", "train"}});
     flags.add("normalize", values.normalize,

@@ -71,7 +71,7 @@ void add_autoq_flags(Flags& flags, AutoqFlags& values) {
     flags.add("no-blocks", values.no_blocks, "search all layers at once");
     flags.add("schedule", values.schedule, "order of the blocks", {.choices = {"cost", "sequential"}});
     flags.group("Training");
-    flags.add("lmodel", values.float_model, "float network to start from: a checkpoint; none: it is trained first");
+    flags.add("lmodel", values.float_model, "float network to start from: a checkpoint, or a Keras file; none: it is trained first");
     flags.add("reference-epochs", values.reference_epochs, "of that training", {.min = 1});
     flags.add("transfer-weights", values.transfer, "trials start from the trained weights where shapes agree");
     flags.add("epochs", values.epochs, "of a trial", {.min = 1});
@@ -222,10 +222,23 @@ class AutoqRun {
         return training;
     }
 
+    /// A Keras file as a checkpoint, which is what trials start from.
+    std::string converted(const std::string& path) const {
+        const LoadedModel loaded = load_model(ModelOptions{}, path);
+        Checkpoint checkpoint;
+        checkpoint.model = describe(loaded.options);
+        gather(*loaded.network, checkpoint);
+        const std::string target = common_.out_dir + "/reference/best.h5";
+        save_checkpoint(target, checkpoint);
+        return target;
+    }
+
     bool train_reference() {
         weights_ = values_.float_model;
         if (!weights_.empty()) {
             require(std::filesystem::is_regular_file(weights_), weights_, ": no such file");
+            make_folder(common_.out_dir + "/reference");
+            if (!is_checkpoint(weights_)) weights_ = converted(weights_);
             network_ = model_options_from_json(load_checkpoint(weights_).model);
             reference_ = search::reference_cost(description(network_), options_);
             return true;

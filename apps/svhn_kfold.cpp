@@ -73,7 +73,7 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
               "train the network of --lmodel, quantized as it is there, from its weights, on each fold");
     flags.add(
         "lmodel", values.load_model_from,
-        "checkpoint, or folder with model_best.h5, as it stands or below out-dir; with --prune the folders of its "
+        "checkpoint, Keras file, or folder with model_best.h5, as it stands or below out-dir; with --prune the folders of its "
         "folds, LMODEL_0 and so on");
     flags.group("Compression");
     flags.add("quantize", values.quantize,

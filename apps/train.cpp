@@ -129,19 +129,6 @@ struct RunFiles {
     std::string best, last, history;
 };
 
-/// Fills the network with the weights to start from: those of any file, of a compressed checkpoint the latent ones.
-void load_initial_weights(Module& network, const std::string& path) {
-    if (!is_checkpoint(path)) {
-        load_weights(network, path);
-        return;
-    }
-    try {
-        quant::transfer(network, load_checkpoint(path));
-    } catch (const Error& error) {
-        fail(path, ": ", error.what());
-    }
-}
-
 /// Of parameters; activations have the same or, with --precision bf16, that.
 DType dtype_of(const TrainFlags& values) { return values.dtype == "f64" ? DType::f64 : DType::f32; }
 
@@ -255,7 +242,7 @@ int run(int argc, char** argv) {
     const ModelOptions model_options = network_options(values, *data.train);
     const auto seed = static_cast<std::uint64_t>(common.seed);
     const std::unique_ptr<Module> model = make_model(model_options, seed);
-    if (!values.init_weights.empty()) load_initial_weights(*model, values.init_weights);
+    if (!values.init_weights.empty()) quant::load_latent_weights(*model, values.init_weights);
     const bool resumes = common.resume && std::filesystem::exists(files.last);
     if (resumes) schemes = quant::schemes_of(load_checkpoint(files.last).config);  // the file may have changed since
     schemes.attach(*model, model_options.input);

@@ -6,6 +6,7 @@
 
 #include "engine/io/checkpoint.h"
 #include "engine/io/hdf5.h"
+#include "models/keras_file.h"
 #include "models/layers/convolution.h"
 #include "models/layers/dense.h"
 #include "models/layers/normalization.h"
@@ -37,6 +38,21 @@ class PlainImport {
         result_.format = keras ? WeightFormat::keras : WeightFormat::pytorch;
     }
 
+    /// For a file of Keras' own: layers are found by their order.
+    void match(Module& network) {
+        const KerasFile keras = read_keras_file(file_);
+        match_ = match_keras_layers(network, keras);
+        result_.format = WeightFormat::keras_model;
+        result_.layer_paths = match_.paths;
+        if (keras.has_architecture) result_.keras_layers = keras.layers;
+        for (const std::string& name : unused_) result_.ignored.push_back(name);
+        unused_.clear();
+        for (const auto& [use, name] : match_.datasets) {
+            unused_.insert(name);
+            std::erase(result_.ignored, name);
+        }
+    }
+
     void run(Module& network, const ModuleImport& first) {
         for (Module* module : network.modules()) {
             if (first) {
@@ -58,10 +74,15 @@ class PlainImport {
     }
 
    private:
-    bool keras() const { return result_.format == WeightFormat::keras; }
+    bool keras() const { return result_.format != WeightFormat::pytorch; }
 
-    /// `<layer>.<torch>` or `<layer>/<keras>`.
+    /// `<layer>.<torch>` or `<layer>/<keras>`, or the dataset that a Keras file has for it.
     std::string name_of(const Module& layer, const char* torch_name, const char* keras_name) const {
+        if (result_.format == WeightFormat::keras_model) {
+            auto found = match_.datasets.find({&layer, keras_name});
+            if (found == match_.datasets.end()) found = match_.datasets.find({&layer, "pointwise_kernel"});
+            return found->second;
+        }
         return keras() ? layer.path() + "/" + keras_name : layer.path() + "." + torch_name;
     }
 
@@ -75,7 +96,15 @@ class PlainImport {
     Tensor read(const std::string& name, const Shape& wanted) {
         check_shape(name, wanted);
         unused_.erase(name);
-        return file_.read(name);
+        const Tensor value = file_.read(name);
+        const auto mask = match_.masks.find(name);
+        if (mask == match_.masks.end()) return value;
+        // What was pruned is zero whatever the kernel of the last step says.
+        check_shape(mask->second, wanted);
+        std::vector<float> values = value.values<float>();
+        const std::vector<float> kept = file_.read(mask->second).values<float>();
+        for (std::size_t i = 0; i < values.size(); ++i) values[i] = kept[i] == 0 ? 0.0F : values[i];
+        return Tensor::from(wanted, values);
     }
 
     /// value = scale (code / (2^n - 1)), float32, in this order.
@@ -182,6 +211,7 @@ class PlainImport {
     const hdf5::File& file_;
     WeightFile& result_;
     std::set<std::string> unused_;
+    KerasMatch match_;
 };
 
 std::vector<float> root_numbers(const hdf5::File& file, const char* name) {
@@ -219,11 +249,19 @@ ModelOptions with_resnet_traits(ModelOptions options, const hdf5::File& file) {
     return options;
 }
 
+ModelOptions with_traits(const ModelOptions& options, const hdf5::File& file) {
+    if (options.name.starts_with("resnet")) return with_resnet_traits(options, file);
+    if (options.name == "svhn_cnn" && is_keras_file(file)) return with_svhn_traits(options, read_keras_file(file), file);
+    return options;
+}
+
 }  // namespace
 
 WeightFile load_plain_weights(Module& network, const hdf5::File& file, const ModuleImport& first) {
     WeightFile result;
-    PlainImport(file, result).run(network, first);
+    PlainImport import(file, result);
+    if (is_keras_file(file)) import.match(network);
+    import.run(network, first);
     result.mean_rgb = root_numbers(file, "mean_rgb");
     result.std_rgb = root_numbers(file, "std_rgb");
     require(result.mean_rgb.size() == result.std_rgb.size(), file.path(), ": mean_rgb and std_rgb differ in length");
@@ -250,7 +288,7 @@ LoadedModel load_model(const ModelOptions& options, const std::string& path) {
     }
     if (options.name.empty()) throw UsageError(cat(path, ": is no bitloom checkpoint; name the model"));
     const hdf5::File file = hdf5::File::open(path);
-    loaded.options = resolve(options.name.starts_with("resnet") ? with_resnet_traits(options, file) : options);
+    loaded.options = resolve(with_traits(options, file));
     loaded.network = make_model(loaded.options);
     loaded.file = load_plain_weights(*loaded.network, file);
     return loaded;

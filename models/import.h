@@ -8,19 +8,22 @@
 // `.biascode` and `.biasscale`: value = scale * (code / (2^n - 1)), in float32 in this order.
 // Keras layout (gpfq-lumping.md, 9): a group a layer with kernel (HWIO, [in, out]), bias, gamma, beta, moving_mean,
 // moving_variance.
+// Keras' own files (models/keras_file.h): layers by their order, masks of pruned layers applied.
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/io/hdf5.h"
 #include "engine/module.h"
+#include "models/keras_file.h"
 #include "models/options.h"
 
 namespace bitloom {
 
-enum class WeightFormat { checkpoint, pytorch, keras };
+enum class WeightFormat { checkpoint, pytorch, keras, keras_model };
 
 /// What a weight file says besides the weights.
 struct WeightFile {
@@ -28,6 +31,9 @@ struct WeightFile {
     std::string config;                    ///< of a checkpoint: the run's settings, JSON
     std::vector<float> mean_rgb, std_rgb;  ///< root attributes of a plain file; empty where it has none
     std::vector<std::string> ignored;      ///< datasets known to be no weights (orders of names, extra groups, codes)
+    // Of a whole Keras model: its layers, and which layer of the network each fills first.
+    std::vector<KerasLayer> keras_layers;
+    std::map<std::string, std::string> layer_paths;
 };
 
 /// Fills parameters and buffers of `network`, whatever its device and dtype. Every dataset must belong to a layer or be

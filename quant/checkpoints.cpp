@@ -6,6 +6,7 @@
 #include "engine/error.h"
 #include "engine/io/checkpoint.h"
 #include "models/registry.h"
+#include "quant/qkeras/keras_model.h"
 
 namespace bitloom::quant {
 
@@ -46,6 +47,18 @@ void transfer(Module& network, const Checkpoint& checkpoint) {
     restore(network, latent);
 }
 
+void load_latent_weights(Module& network, const std::string& path) {
+    if (!is_checkpoint(path)) {
+        load_weights(network, path);
+        return;
+    }
+    try {
+        transfer(network, load_checkpoint(path));
+    } catch (const Error& error) {
+        fail(path, ": ", error.what());
+    }
+}
+
 CompressedModel load_compressed(const ModelOptions& options, const std::string& path, SchemeList added) {
     if (is_checkpoint(path)) {
         const Checkpoint checkpoint = load_checkpoint(path);
@@ -71,6 +84,16 @@ CompressedModel load_compressed(const ModelOptions& options, const std::string& 
         }
     }
     LoadedModel loaded = load_model(options, path);
+    if (const std::string recorded = qkeras::scheme_of_keras_model(loaded.file); !recorded.empty()) {
+        if (!added.empty()) throw UsageError(cat(path, ": its network is compressed already; leave --scheme out"));
+        try {
+            added = SchemeList({"qkeras"}, recorded);
+            added.attach(*loaded.network, loaded.options.input);
+        } catch (const Error& error) {
+            fail(path, ": ", error.what());
+        }
+        return {std::move(loaded.options), std::move(loaded.network), std::move(added), std::move(loaded.file)};
+    }
     added.attach(*loaded.network, loaded.options.input);
     return {std::move(loaded.options), std::move(loaded.network), std::move(added), std::move(loaded.file)};
 }

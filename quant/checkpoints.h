@@ -19,6 +19,10 @@ SchemeList schemes_of(const std::string& config);
 /// first tensor that is missing or has another shape; the network is then as it was.
 void transfer(Module& network, const Checkpoint& checkpoint);
 
+/// The weights of any file for a network without schemes: of a checkpoint those that `transfer` takes, else load_weights
+/// (models/import.h). Throws Error naming the file.
+void load_latent_weights(Module& network, const std::string& path);
+
 /// A network rebuilt from a file, its schemes attached.
 struct CompressedModel {
     ModelOptions options;
@@ -26,7 +30,8 @@ struct CompressedModel {
     SchemeList schemes;
     WeightFile file;
 };
-/// load_model (models/import.h) for checkpoints with and without schemes; plain files have none. `added` schemes are
+/// load_model (models/import.h) for checkpoints with and without schemes, and Keras files of whole models, whose QKeras
+/// quantizers become scheme qkeras; other plain files have none. `added` schemes are
 /// attached to networks that carry none; UsageError for one that does.
 CompressedModel load_compressed(const ModelOptions& options, const std::string& path, SchemeList added = {});
 

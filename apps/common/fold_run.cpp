@@ -85,13 +85,7 @@ FoldScore score_of(const TrainResult& result, int fold, std::int64_t tested, con
 std::unique_ptr<Module> build(const FoldSettings& settings, const FoldModel& what, std::uint64_t seed,
                               const quant::SchemeList& schemes) {
     std::unique_ptr<Module> network = make_model(what.network, seed);
-    if (!what.initial_weights.empty()) {
-        try {
-            quant::transfer(*network, load_checkpoint(what.initial_weights));
-        } catch (const Error& error) {
-            fail(what.initial_weights, ": ", error.what());
-        }
-    }
+    if (!what.initial_weights.empty()) quant::load_latent_weights(*network, what.initial_weights);
     schemes.attach(*network, what.network.input);
     if (what.initial_weights.empty()) schemes.adapt_initial_weights(*network);
     network->to(settings.device);

@@ -49,14 +49,13 @@ std::string loaded_file(const KfoldChoice& choice) {
 
 /// Network and schemes are those of the file.
 FoldModel from_file(const KfoldChoice& choice, const std::string& source) {
-    const Checkpoint checkpoint = load_checkpoint(source);
+    const quant::CompressedModel loaded = quant::load_compressed(is_checkpoint(source) ? ModelOptions{.name = ""} : ModelOptions{}, source);
     FoldModel model;
-    model.network = model_options_from_json(checkpoint.model);
+    model.network = loaded.options;
     const Shape &takes = model.network.input, &images = choice.network.input;
-    require(takes == images, source, ": a checkpoint of ", model.network.name, " does not fit: it takes images ", takes,
+    require(takes == images, source, ": a ", model.network.name, " does not fit: it takes images ", takes,
             ", the data set has ", images);
-    const quant::SchemeList schemes = quant::schemes_of(checkpoint.config);
-    model.schemes = with_pruning(schemes.empty() ? "" : schemes.configuration(), choice);
+    model.schemes = with_pruning(loaded.schemes.empty() ? "" : loaded.schemes.configuration(), choice);
     model.initial_weights = source;
     return model;
 }

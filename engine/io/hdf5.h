@@ -63,6 +63,7 @@ public:
     void write_attribute(std::string_view object, std::string_view name, double value);
     void write_attribute(std::string_view object, std::string_view name, const std::string& value);
     void write_attribute(std::string_view object, std::string_view name, const std::vector<double>& values);
+    void write_attribute(std::string_view object, std::string_view name, const std::vector<std::string>& values);
     void write_attribute_i64(std::string_view object, std::string_view name, std::int64_t value);
     /// Writes the file out and closes it; errors (full disk) throw, where the destructor would swallow them.
     void close();

@@ -38,6 +38,16 @@ void require_no_nul(const std::string& text, const std::string& who) {
     require(text.find('\0') == std::string::npos, who, ": a string with a NUL byte cannot be stored");
 }
 
+std::vector<const char*> pointers_to(const std::vector<std::string>& texts, const std::string& who) {
+    std::vector<const char*> pointers;
+    pointers.reserve(texts.size());
+    for (const std::string& text : texts) {
+        require_no_nul(text, who);
+        pointers.push_back(text.c_str());
+    }
+    return pointers;
+}
+
 /// Makes the groups above an object. (HDF5 could by itself, but would stamp them with the time.)
 void make_groups(File::Handle& handle, std::string_view name, const std::string& who) {
     for (std::size_t slash = name.find('/'); slash != std::string_view::npos; slash = name.find('/', slash + 1)) {
@@ -165,12 +175,7 @@ void File::write_f64(std::string_view dataset, const std::vector<double>& values
 void File::write_strings(std::string_view dataset, const std::vector<std::string>& values) {
     Lock lock;
     const std::string who = label(path(), dataset);
-    std::vector<const char*> pointers;
-    pointers.reserve(values.size());
-    for (const std::string& value : values) {
-        require_no_nul(value, who);
-        pointers.push_back(value.c_str());
-    }
+    const std::vector<const char*> pointers = pointers_to(values, who);
     const Id type = string_type(who);
     write_dataset(*handle_, dataset, type, type, vector_shape(values.size()), pointers.data());
 }
@@ -193,6 +198,14 @@ void File::write_attribute(std::string_view object, std::string_view name, const
     Lock lock;
     write_any_attribute(*handle_, object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, vector_shape(values.size()),
                         values.data());
+}
+
+void File::write_attribute(std::string_view object, std::string_view name, const std::vector<std::string>& values) {
+    Lock lock;
+    const std::string who = label(path(), object);
+    const std::vector<const char*> pointers = pointers_to(values, who);
+    const Id type = string_type(who);
+    write_any_attribute(*handle_, object, name, type, type, vector_shape(values.size()), pointers.data());
 }
 
 void File::write_attribute_i64(std::string_view object, std::string_view name, std::int64_t value) {

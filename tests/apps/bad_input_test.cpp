@@ -263,7 +263,7 @@ TEST(BadInput, KfoldRefusesTheWeightsOfAnotherNetwork) {
     expect_refusal("svhn_kfold",
                    {"--dataset=digits", "--train-size=100", "--test-size=20", "--folds=2", "--single", "--epochs=1",
                     "--loadModel", "--lmodel=" + (folder / "lenet5.h5"), "--out-dir=" + (folder / "run")},
-                   "a checkpoint of lenet5 does not fit");
+                   "a lenet5 does not fit");
 }
 
 TEST(BadInput, LossThatIsNotFiniteStopsAndKeepsTheLastGoodCheckpoint) {

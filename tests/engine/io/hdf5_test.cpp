@@ -202,6 +202,7 @@ TEST(Hdf5, WritesAttributesAndStrings) {
     out.write_strings("words", {"one", "", "zw\xc3\xb6lf"});
     out.write_attribute("", "config", long_text);
     out.write_attribute("n", "mean", std::vector<double>{0.5, 0.25});
+    out.write_attribute("n", "names", std::vector<std::string>{"kernel:0", ""});
     out.write_attribute("n", "version", 1);
     out.write_attribute("n", "version", 2);  // replaced
     out.write_attribute_i64("", "count", std::int64_t{1} << 40);
@@ -212,6 +213,7 @@ TEST(Hdf5, WritesAttributesAndStrings) {
     out.close();
     EXPECT_THAT(message_of([&] { out.write_i64("m", {1}); }), HasSubstr("not open for writing"));
     const hdf5::File file = hdf5::File::open(path);
+    EXPECT_THAT(file.attribute_strings("n", "names"), ElementsAre("kernel:0", ""));
     EXPECT_THAT(file.read_i64("n"), ElementsAre(1, -2));
     EXPECT_TRUE(file.read_f64("d").empty());
     EXPECT_THAT(file.read_strings("words"), ElementsAre("one", "", "zw\xc3\xb6lf"));
