@@ -19,6 +19,7 @@
 #include "apps/common/side_by_side.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "tests/message_of.h"
 #include "tests/apps/process.h"
 
 namespace bitloom {
@@ -28,16 +29,6 @@ using test::TemporaryFolder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-template <class F>
-std::string message_of(F&& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "no error";
-}
 
 FoldScore score(int fold, double accuracy) {
     FoldScore s;

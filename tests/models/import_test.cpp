@@ -18,6 +18,7 @@
 #include "models/layers/normalization.h"
 #include "models/layers/sequential.h"
 #include "models/registry.h"
+#include "tests/message_of.h"
 #include "tests/models/real_data.h"
 
 namespace bitloom {
@@ -27,15 +28,6 @@ namespace fs = std::filesystem;
 using namespace layers;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-std::string message_of(const std::function<void()>& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "no error";
-}
 
 Tensor counting(const Shape& shape) {
     std::vector<float> values(static_cast<std::size_t>(shape.numel()));

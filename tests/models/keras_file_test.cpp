@@ -18,6 +18,7 @@
 #include "models/layers/pooling.h"
 #include "models/layers/sequential.h"
 #include "models/registry.h"
+#include "tests/message_of.h"
 #include "tests/models/keras_writer.h"
 #include "tests/models/real_data.h"
 
@@ -31,15 +32,6 @@ using testing::HasSubstr;
 using test::counting;
 using test::KerasWriter;
 using test::norm_weights;
-
-std::string message_of(const std::function<void()>& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "no error";
-}
 
 class KerasFiles : public testing::Test {
    protected:

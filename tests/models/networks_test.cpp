@@ -12,6 +12,7 @@
 #include "models/layers/normalization.h"
 #include "models/registry.h"
 #include "ops/loss.h"
+#include "tests/message_of.h"
 
 namespace bitloom {
 namespace {
@@ -190,15 +191,6 @@ TEST(Networks, DescriptionRebuildsTheModel) {
     EXPECT_EQ(graph.at("output_dense").output_shape, (Shape{1, 3}));
     for (const std::string& name : model_names())
         EXPECT_EQ(describe(model_options_from_json(describe(named(name)))), describe(named(name)));
-}
-
-std::string message_of(const std::function<void()>& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "no error";
 }
 
 TEST(Networks, RefuseWhatTheyCannotBuild) {

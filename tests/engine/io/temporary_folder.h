@@ -8,7 +8,7 @@
 #include <fstream>
 #include <string>
 
-#include "engine/error.h"
+#include "tests/message_of.h"
 
 namespace bitloom {
 
@@ -39,24 +39,6 @@ private:
 inline void put(const std::string& path, std::string_view contents) {
     std::filesystem::remove(path);  // file systems that flush a file cut to nothing would make the tests slow
     std::ofstream(path, std::ios::binary) << contents;
-}
-
-/// What `f` throws as an E; a test failure where it throws none, or another type. Every message must be one line.
-template <class E = Error, class F>
-std::string message_of(F&& f) {
-    try {
-        f();
-    } catch (const E& error) {
-        const std::string text = error.what();
-        EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-        EXPECT_FALSE(text.empty());
-        return text;
-    } catch (const std::exception& error) {
-        ADD_FAILURE() << "another exception: " << error.what();
-        return "";
-    }
-    ADD_FAILURE() << "nothing was thrown";
-    return "";
 }
 
 }  // namespace bitloom
