@@ -7,7 +7,7 @@
 
 #include "engine/dtype.h"
 
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -73,6 +73,18 @@ template <class V>
     std::memcpy(to, &value, sizeof(V));
 }
 
+/// Halves as the lower halves of ints.
+template <int N>
+[[gnu::always_inline]] inline typename Pack<N>::Int widen_halves(typename Pack<N>::Half halves) {
+#ifdef __AVX512F__
+    // GCC 12 converts a vector of this size in two parts.
+    if constexpr (N == 16)
+        return reinterpret_cast<Pack<16>::Int>(_mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(halves)));
+    else
+#endif
+        return convert<typename Pack<N>::Int, N>(halves);
+}
+
 /// bf16 memory as floats: they are the upper halves.
 template <class V>
 [[gnu::always_inline]] inline V load(const bf16* from) {
@@ -81,7 +93,7 @@ template <class V>
     } else {
         constexpr int lanes = sizeof(V) / sizeof(float);
         const auto halves = load<typename Pack<lanes>::Half>(static_cast<const void*>(from));
-        return reinterpret_cast<V>(convert<typename Pack<lanes>::Int, lanes>(halves) << 16);
+        return reinterpret_cast<V>(widen_halves<lanes>(halves) << 16);
     }
 }
 
