@@ -14,7 +14,6 @@
 #include "apps/common/trial_run.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
-#include "engine/io/json_values.h"
 #include "engine/io/program.h"
 #include "engine/random.h"
 #include "engine/threads.h"
@@ -84,26 +83,6 @@ void add_autoq_flags(Flags& flags, AutoqFlags& values) {
     flags.add("nclasses", values.classes, "number of classes", {.min = 1});
 }
 
-std::vector<search::Limit> limits_of(const nlohmann::ordered_json& entry, const std::string& key) {
-    if (!entry.is_array()) throw UsageError(cat("--limits: ", in_quotes(key), " needs a list"));
-    std::vector<search::Limit> limits;
-    for (const auto& field : entry) {
-        search::Limit limit;
-        if (field.is_number_integer()) {
-            limit.bits = static_cast<int>(integer_from_json(field));
-        } else if (field.is_array() && !field.empty()) {
-            for (const auto& name : field) {
-                if (!name.is_string()) throw UsageError(cat("--limits: ", in_quotes(key), ": a quantizer is text"));
-                limit.quantizers.push_back(name.get<std::string>());
-            }
-        } else {
-            throw UsageError(cat("--limits: ", in_quotes(key), " holds neither bits nor quantizers"));
-        }
-        limits.push_back(std::move(limit));
-    }
-    return limits;
-}
-
 AutoqOptions options_of(const AutoqFlags& values) {
     AutoqOptions options = values.preset == "older" ? AutoqOptions::older() : AutoqOptions::published();
     if (values.quantizers == "published") options.quantizers = search::QuantizerLists::published();
@@ -115,11 +94,10 @@ AutoqOptions options_of(const AutoqFlags& values) {
     if (values.rate > 0) options.factor.rate = values.rate;
     if (values.stress > 0) options.factor.stress = values.stress;
     if (options.factor.rate <= 1) throw UsageError("--rate must exceed 1");
-    if (!values.limits.empty()) {
-        const auto json = nlohmann::ordered_json::parse(values.limits, nullptr, false);
-        if (!json.is_object()) throw UsageError("--limits is no JSON object");
-        options.limits.clear();
-        for (const auto& [key, entry] : json.items()) options.limits.emplace_back(key, limits_of(entry, key));
+    if (!values.limits.empty()) try {
+        options.limits = search::limits_from_json(values.limits);
+    } catch (const UsageError& error) {
+        throw UsageError(cat("--limits: ", error.what()));
     }
     if (values.tune_filters == "none") options.tune_filters = search::FilterTuning::none;
     if (values.tune_filters == "layer") options.tune_filters = search::FilterTuning::layer;

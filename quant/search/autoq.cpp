@@ -8,6 +8,7 @@
 
 #include "engine/error.h"
 #include "engine/io/flag_values.h"
+#include "engine/io/json_values.h"
 #include "quant/cost/attached.h"
 #include "quant/cost/bits.h"
 
@@ -21,8 +22,16 @@ using cost::LayerKind;
 
 constexpr double filter_factors[] = {0.5, 0.75, 1, 1.5, 2};
 constexpr int rate_choices = 5;
+constexpr std::int64_t most_bits = 64;
+
+using Json = nlohmann::ordered_json;
+
+/// std::regex compiles by recursion, which a long pattern of parentheses would take beyond the stack.
+constexpr std::size_t longest_pattern = 1000;
 
 std::regex regex_of(const std::string& pattern) {
+    if (pattern.size() > longest_pattern)
+        throw UsageError(cat("a regular expression of ", pattern.size(), " characters; at most ", longest_pattern));
     try {
         return std::regex(pattern);
     } catch (const std::regex_error&) {
@@ -141,7 +150,41 @@ std::map<std::string, double> layer_costs(const CostNetwork& network, const Auto
     return costs;
 }
 
+/// One field of a layer: an integer of bits, or a list of quantizers.
+Limit limit_from_json(const Json& field) {
+    Limit limit;
+    if (!field.is_array()) {
+        const std::int64_t bits = integer_from_json(field);
+        require(bits >= 0 && bits <= most_bits, bits, " bits are not in 0..", most_bits);
+        limit.bits = static_cast<int>(bits);
+        return limit;
+    }
+    require(!field.empty(), "a list of quantizers is empty");
+    for (const Json& name : field) {
+        require(name.is_string(), "a quantizer is text");
+        limit.quantizers.push_back(name.get<std::string>());
+    }
+    return limit;
+}
+
 }  // namespace
+
+Limits limits_from_json(const std::string& text) {
+    const Json json = Json::parse(text, nullptr, false);
+    if (!json.is_object()) throw UsageError("limits are no JSON object");
+    Limits limits;
+    for (const auto& [key, fields] : json.items()) {
+        try {
+            require(fields.is_array(), "needs a list");
+            std::vector<Limit> list;
+            for (const Json& field : fields) list.push_back(limit_from_json(field));
+            limits.emplace_back(key, std::move(list));
+        } catch (const Error& error) {
+            throw UsageError(cat("limits of ", in_quotes(key), ": ", error.what()));
+        }
+    }
+    return limits;
+}
 
 QuantizerLists QuantizerLists::published() {
     return {{{"binary", 1},

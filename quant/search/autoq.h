@@ -31,6 +31,8 @@ struct Limit {
     std::vector<std::string> quantizers{};
 };
 
+using Limits = std::vector<std::pair<std::string, std::vector<Limit>>>;
+
 enum class FilterTuning { none, layer, block };
 enum class CostGoal { bits, energy };
 
@@ -39,7 +41,7 @@ struct AutoqOptions {
     /// By layer name, by regular expression that matches a name from its start (its layers then share one choice), or by
     /// class (Dense, Conv2D, DepthwiseConv2D, Activation): kernel, bias, activation; of activations one. "default" fills
     /// short lists (8 bits where there is none). A layer without an entry stays float.
-    std::vector<std::pair<std::string, std::vector<Limit>>> limits{
+    Limits limits{
         {"Dense", {{8}, {8}, {8}}}, {"Conv2D", {{8}, {8}, {8}}}, {"Activation", {{8}}}};
     FilterTuning tune_filters = FilterTuning::layer;
     std::string filter_exceptions = "output*";  ///< regular expression, searched in the name
@@ -61,6 +63,10 @@ struct AutoqOptions {
     static AutoqOptions published();
     static AutoqOptions older();
 };
+
+/// Limits as text: {"conv_0": [4, 8], "Dense": [["binary()", "ternary()"], 8]}, a list a layer with a bound in bits or
+/// a list of quantizers for each of its fields. Throws UsageError in one line that names the entry.
+Limits limits_from_json(const std::string& json);
 
 /// What a set of values makes of a network.
 struct QuantizedPlan {

@@ -57,6 +57,41 @@ TEST(Autoq, LayersOutsideOfTheRangeHaveNoHyperparametersUnlessAsInTheSource) {
     EXPECT_FALSE(plan_of(svhn(), options, space.defaults()).kernel.contains("dense_1"));
 }
 
+TEST(Autoq, LimitsAsText) {
+    const Limits limits = limits_from_json(R"({"conv_[01]$": [2], "Dense": [["binary", "ternary"], 8]})");
+    ASSERT_EQ(limits.size(), 2u);
+    EXPECT_EQ(limits[0].first, "conv_[01]$");
+    ASSERT_EQ(limits[0].second.size(), 1u);
+    EXPECT_EQ(limits[0].second[0].bits, 2);
+    EXPECT_TRUE(limits[0].second[0].quantizers.empty());
+    ASSERT_EQ(limits[1].second.size(), 2u);
+    EXPECT_EQ(limits[1].second[0].quantizers, (std::vector<std::string>{"binary", "ternary"}));
+    EXPECT_EQ(limits[1].second[1].bits, 8);
+}
+
+TEST(Autoq, BadLimitsAsText) {
+    for (const char* text : {"", "[]", "{", R"({"Dense": 8})", R"({"Dense": [8.5]})", R"({"Dense": [true]})",
+                             R"({"Dense": [-1]})", R"({"Dense": [65]})", R"({"Dense": [4294967304]})",
+                             R"({"Dense": [[]]})", R"({"Dense": [[8]]})", R"({"Dense": [null]})"}) {
+        try {
+            limits_from_json(text);
+            ADD_FAILURE() << text << " was read";
+        } catch (const UsageError& error) {
+            if (std::string_view(text).find("Dense") != std::string_view::npos) {
+                EXPECT_NE(std::string_view(error.what()).find("'Dense'"), std::string_view::npos) << error.what();
+            }
+        }
+    }
+}
+
+// Its compilation recurses: 100,000 parentheses used to end the program.
+TEST(Autoq, PatternsBeyondAllMeasure) {
+    AutoqOptions options;
+    options.layers = std::string(100'000, '(') + std::string(100'000, ')');
+    EXPECT_THROW(autoq_space(svhn(), options), UsageError);
+    EXPECT_THROW(make_blocks(svhn(), AutoqOptions{}, {options.layers}, false, 10), UsageError);
+}
+
 TEST(Autoq, BadLimits) {
     AutoqOptions options;
     options.limits = {{"Dense", {Limit{0}}}};
