@@ -259,7 +259,8 @@ class ScaleSolver {
                 v = s * (r_.stochastic ? element::stochastic_round(ratio, T(1) / T(3), c_.draws[cell * c_.inner + i])
                                        : std::nearbyint(ratio));
             }
-            const bool on = std::abs(v) >= s / 2;
+            // A scale of 0 stays: the source's x / 0 compares as false.
+            const bool on = (s > 0 || r_.codes != ScaledCodes::ternary) && std::abs(v) >= s / 2;
             q[i] = on && x[i] > 0 ? T(1) : on && x[i] < 0 ? T(-1) : T(0);
         }
     }

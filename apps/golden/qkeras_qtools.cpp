@@ -29,8 +29,12 @@ Tensor as_tensor(const std::vector<double>& values) {
     return Tensor::from({static_cast<std::int64_t>(values.size())}, values);
 }
 
+/// A list, or one integer.
 std::vector<std::int64_t> integers(const Case& c, std::string_view attribute) {
-    return Json::parse(c.text(attribute)).get<std::vector<std::int64_t>>();
+    const Json value = Json::parse(c.text(attribute), nullptr, false);
+    if (value.is_number_integer()) return {value.get<std::int64_t>()};
+    require(value.is_array(), attribute, " is no list: ", c.text(attribute));
+    return value.get<std::vector<std::int64_t>>();
 }
 
 Shape shape_of(const std::vector<std::int64_t>& extents) { return Shape(std::span<const std::int64_t>(extents)); }
@@ -318,20 +322,23 @@ void model_test(const Case& c) {
 
 // ---- third_party/qtools_util_test/*
 
+/// The scale of the weight quantizer: none or a number, found from weights ('auto_po2'), or one found so and then fixed
+/// ('post_training_scale').
 void adjust_multiplier(const Case& c) {
-    std::string dataset;
-    for (const std::string& path : c.file().datasets(c.path()))
-        if (const std::string name = path.substr(path.rfind('/') + 1); name.starts_with("weights")) dataset = name;
-    require(!dataset.empty(), "no weights");
-    const std::string alpha = c.text_or("weight_quantizer_scale_type", "None");
+    const std::string scale_type = c.text_or("weight_quantizer_scale_type", "None");
+    const bool has_scales = scale_type == "auto_po2" || scale_type == "post_training_scale";
     const std::string text = cat("quantized_bits(", c.integer("w_bits"), ",", c.integer("w_int_bits"), ",1,alpha=",
-                                 alpha == "None" ? alpha : "'" + alpha + "'", ")");
+                                 has_scales ? "'auto_po2'" : scale_type, ")");
     const quant::qkeras::Quantizer quantizer = quant::qkeras::parse_quantizer(text);
     DataType product =
         cost::make_multiplier(quant::qkeras::number_type(quantizer), cost::type_of_text(c.text("input_quantizer"))).output;
     expect_equal("bits before", product.bits, c.number("expected_bits_before_adjustment"));
     expect_equal("int bits before", product.integer, c.number("expected_int_bits_before_adjustment"));
-    if (alpha == "auto_po2") {
+    if (has_scales) {
+        std::string dataset;
+        for (const std::string& path : c.file().datasets(c.path()))
+            if (const std::string name = path.substr(path.rfind('/') + 1); name.starts_with("weights")) dataset = name;
+        require(!dataset.empty(), "no weights");
         Tape tape(Tape::Mode::inference);
         const Tensor scale =
             quant::qkeras::TensorQuantizer(quantizer).quantize(tape.input(c.tensor(dataset))).scale;

@@ -308,11 +308,16 @@ Quantized TensorQuantizer::scaled(const Var& x, const Pass& pass, bool report) c
         const double factor = reported_scale_factor(quantizer_);
         result.scale = Tensor::empty({cells.cells}, x.dtype(), x.device());
         ops_table.scale_forward(factor, 0, scale, result.scale);
-        // A channel of zeros has scale 1.
-        std::vector<double> values = result.scale.values<double>();
-        for (double& v : values)
-            if (v == 0) v = 1;
-        result.scale = Tensor::from({cells.cells}, values).to(x.dtype()).to(x.device()).reshape(reported);
+        if (rule.codes == ScaledCodes::bits) {
+            // A channel of zeros has scale 1, not one found from 0 / 0. Least squares of signs have no such quotient.
+            std::vector<double> values = result.scale.values<double>();
+            for (double& v : values)
+                if (v == 0) v = 1;
+            result.scale = Tensor::from({cells.cells}, values).to(x.dtype()).to(x.device());
+        }
+        // Without least squares a vector has one scale, that of its largest magnitude.
+        const bool one_for_all = cells.whole_peak && rule.codes == ScaledCodes::bits && rule.source == ScaleSource::automatic && cells.cells > 0;
+        result.scale = one_for_all ? result.scale.rows(0, 1) : result.scale.reshape(reported);
         if (alpha_given) result.scale = one(quantizer_.alpha.value, x);
         if (f == 1) {
             result.step = Tensor::empty({cells.cells}, x.dtype(), x.device());

@@ -47,7 +47,7 @@ double linear_step(const Quantizer& q) { return pow2(q.integer - q.bits + (q.kee
 
 void check_bits(const Quantizer& q, std::int64_t least) {
     if (q.bits < least || q.bits > 32) refuse(q, cat("bits must be ", least, " to 32, got ", q.bits));
-    if (std::abs(q.integer) > 64) refuse(q, cat("integer must be -64 to 64, got ", q.integer));
+    if (q.integer < -64 || q.integer > 127) refuse(q, cat("integer must be -64 to 127, got ", q.integer));
 }
 
 bool has_bits(QuantizerKind kind) {
@@ -122,8 +122,8 @@ double max_value_of(const Quantizer& q) {
     const double of_alpha = q.alpha.kind == Alpha::Kind::number ? std::max(1.0, q.alpha.value) : 1.0;
     switch (q.kind) {
         case QuantizerKind::quantized_bits:
-        case QuantizerKind::quantized_linear:
         case QuantizerKind::quantized_hswish: return unsigned_bits(q) > 0 ? std::max(1.0, pow2(q.integer)) : 1.0;
+        case QuantizerKind::quantized_linear: return linear_bounds(q).high * linear_step(q) * q.alpha.value;
         case QuantizerKind::quantized_ulaw: return q.bits > 1 ? std::max(1.0, pow2(q.integer)) : 1.0;
         case QuantizerKind::quantized_relu:
             return q.bits - (q.negative_slope > 0 ? 1 : 0) > 0 ? std::max(1.0, pow2(q.integer)) : 1.0;
@@ -137,8 +137,8 @@ double max_value_of(const Quantizer& q) {
 
 double min_value_of(const Quantizer& q) {
     switch (q.kind) {
+        case QuantizerKind::quantized_linear: return linear_bounds(q).low * linear_step(q) * q.alpha.value;
         case QuantizerKind::quantized_bits:
-        case QuantizerKind::quantized_linear:
         case QuantizerKind::quantized_hswish:
             if (!q.keep_negative) return 0;
             return unsigned_bits(q) > 0 ? -max_value_of(q) : -1.0;
@@ -281,7 +281,7 @@ ElementRule relu_rule(const Quantizer& q, const Settings& settings) {
     else if (q.is_quantized_clip)
         r.upper = r.range - pow2(q.integer - magnitude_bits);
     else if (q.relu_upper_bound)
-        r.upper = *q.relu_upper_bound, r.cap_output = true;
+        r.upper = *q.relu_upper_bound, r.cap_output = r.upper != 0;  // the source takes a bound of 0 for none here
     return r;
 }
 
@@ -407,7 +407,6 @@ ScaleRule scale_rule(const Quantizer& q, const Settings& settings, bool training
                : q.alpha.kind == Alpha::Kind::automatic_po2 ? ScaleSource::power_of_two
                                                             : ScaleSource::given;
     r.fixed = q.alpha.value;
-    r.keep_sign = q.keep_negative;
     if (q.min_po2_exponent) r.min_exponent = *q.min_po2_exponent;
     if (q.max_po2_exponent) r.max_exponent = *q.max_po2_exponent;
     r.temperature = q.temperature;
@@ -433,6 +432,7 @@ ScaleRule scale_rule(const Quantizer& q, const Settings& settings, bool training
             const LinearBounds b = linear_bounds(q);
             r.codes = ScaledCodes::linear;
             r.low = b.low, r.high = b.high, r.shift = b.shift;
+            r.keep_sign = q.keep_negative;
             r.iterations = q.bits == 1 && q.keep_negative ? 1 : 5;
             break;
         }

@@ -112,15 +112,65 @@ TEST(Quantizers, LayoutOfTheEngineGivesTheSourcesScales) {
     }
 }
 
-TEST(Quantizers, ChannelOfZerosStaysZeroWithScaleOne) {
+TEST(Quantizers, ChannelOfZerosStaysZero) {
+    // Quirk 9: of 0 / 0 comes scale 1. Least squares of signs divide by mean(q^2) + epsilon: 0 / epsilon = 0.
     const Tensor w = Tensor::from({2, 2}, std::vector<float>{0, 1, 0, -.5f});
-    for (const std::string text : {"quantized_bits(4,0,alpha='auto')", "ternary(alpha='auto')"}) {
+    for (const auto& [text, scale] : {std::pair<std::string, double>{"quantized_bits(4,0,alpha='auto')", 1},
+                                      {"ternary(alpha='auto')", 0},
+                                      {"binary(alpha='auto')", 0}}) {
         const Result got = run(text, w);
         EXPECT_EQ(got.y[0], 0) << text;
         EXPECT_EQ(got.y[2], 0) << text;
-        EXPECT_EQ(got.scale[0], 1) << text;
+        EXPECT_EQ(got.scale[0], scale) << text;
         EXPECT_GT(got.y[1], 0.5) << text;
     }
+    // {0, 1} codes of negative values alone are zeros.
+    EXPECT_EQ(run("binary(1,alpha='auto')", Tensor::from({2, 1}, std::vector<float>{-1, -2})).scale, (Values{0}));
+}
+
+TEST(Quantizers, AutomaticScalesOfVectors) {
+    const Tensor v = Tensor::from({3}, std::vector<float>{.9f, -.25f, .02f});
+    // The first scale is the maximum over axis 0, and 'auto' keeps it: one scale, 2 max / (2 H) 2^(bits-1), H = 7.
+    const Result bits = run("quantized_bits(4,0,alpha='auto')", v);
+    expect_near(bits.scale, {.9 / 7 * 8}, 1e-6, "scale");
+    expect_near(bits.y, {.9, -.9 / 7 * 2, 0}, 1e-6, "y");
+    // Least squares are element-wise: a value whose first code is 0 has scale 0 from then on, and stays at 0.
+    for (const std::string text : {"ternary(alpha='auto')", "ternary(alpha='auto',number_of_unrolls=2)"}) {
+        const Result ternary = run(text, v);
+        expect_near(ternary.scale, {.9, 0, 0}, 1e-6, text);  // .25 / .6 rounds to 0
+        expect_near(ternary.y, {.9, 0, 0}, 1e-6, text);
+    }
+}
+
+TEST(Quantizers, UnsignedBitsTakeTheirScaleFromTheLargestMagnitude) {
+    // s = max|x| / H also without keep_negative: the codes of 'auto' are those of signed values.
+    const Tensor w = Tensor::from({3, 1}, std::vector<float>{.4f, -1.4f, .1f});
+    expect_near(run("quantized_bits(4,0,keep_negative=False,alpha='auto')", w).y, {.4, -1.4, .2}, 1e-6, "y");
+    // quantized_linear has none for values below 0: max x counts.
+    expect_near(run("quantized_linear(4,0,keep_negative=False,alpha='auto')", w).y, {.4, 0, .4 / 15 * 4}, 1e-6, "y");
+}
+
+TEST(Quantizers, LimitsOfQuantizedLinearAreItsLastCodes) {
+    // Codes -7 to 7 times 2^(2 - 4 + 1), times alpha.
+    EXPECT_EQ(max_value_of(parse_quantizer("quantized_linear(4,2)")), 3.5);
+    EXPECT_EQ(min_value_of(parse_quantizer("quantized_linear(4,2,alpha=2.0)")), -7);
+    EXPECT_EQ(min_value_of(parse_quantizer("quantized_linear(4,2,0)")), -4);
+    EXPECT_EQ(min_value_of(parse_quantizer("quantized_linear(4,2,keep_negative=False)")), 0);
+}
+
+TEST(Quantizers, IntegerBitsBeyondThoseOfInt64) {
+    // Steps of 2^(100 - 7): 1.25e29 is 12.6 of them, 3 is none, 4e32 lies above the last code, 127.
+    const Result got = run("quantized_bits(8,100,1)", Tensor::from({4}, std::vector<float>{1.25e29f, 3, -1.1e30f, 4e32f}));
+    const double step = std::exp2(93);
+    EXPECT_EQ(got.y, (Values{13 * step, 0, -111 * step, 127 * step}));
+    EXPECT_THROW(parse_quantizer("quantized_bits(8,128)"), UsageError);
+}
+
+TEST(Quantizers, ReluBoundOfZeroIsNoneForValues) {
+    // "If relu_upper_bound": the surrogate ends at 0, the quantized value is not capped.
+    const Result got = run("quantized_relu(2,0,relu_upper_bound=0.0,is_quantized_clip=False)", Tensor::from({2}, std::vector<float>{.5f, -1}));
+    EXPECT_EQ(got.y, (Values{.5, 0}));
+    EXPECT_EQ(got.gradient, (Values{0, 0}));
 }
 
 TEST(Quantizers, GradientsOutsideOfTheRange) {
