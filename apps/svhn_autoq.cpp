@@ -5,6 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <set>
 
 #include "apps/common/common_flags.h"
 #include "apps/common/fold_scores.h"
@@ -72,7 +73,7 @@ void add_autoq_flags(Flags& flags, AutoqFlags& values) {
     flags.group("Training");
     flags.add("lmodel", values.float_model, "float network to start from: a checkpoint, or a Keras file; none: it is trained first");
     flags.add("reference-epochs", values.reference_epochs, "of that training", {.min = 1});
-    flags.add("transfer-weights", values.transfer, "trials start from the trained weights where shapes agree");
+    flags.add("transfer-weights", values.transfer, "trials start from the trained weights; narrower layers keep the channels that weigh most");
     flags.add("epochs", values.epochs, "of a trial", {.min = 1});
     flags.add("final-epochs", values.final_epochs, "of the best network at the end; 0: none", {.min = 0});
     flags.add("early-stop", values.patience, "epochs without a better val_accuracy; 0: min(20, epochs / 5)", {.min = 0});
@@ -253,6 +254,8 @@ class AutoqRun {
             return plan;
         };
         const std::string start = weights_;
+        std::set<std::string> layers_quantized_before;
+        for (const auto& [layer, quantizer] : best_.kernel) layers_quantized_before.insert(layer);
         const bool finished = run_search(
             *tuner, run,
             [&](const search::Trial& trial, const std::string& folder, ProgressBoard& board,
@@ -263,7 +266,9 @@ class AutoqRun {
                                                  stream_key(tuner->options().seed, cat("trial ", trial.id)));
                 if (values_.transfer) trained.initial_weights = start;
                 if (trial.initial_epoch > 0) trained.initial_weights = trial_folder(run.folder, trial.parent) + "/best.h5";
-                trained.matching_weights = true;
+                trained.other_widths = true;
+                // Coarse quantizers make zeros of all the small weights of a float network, and such a layer learns nothing.
+                if (trial.initial_epoch == 0) trained.adapt_except = layers_quantized_before;
                 if (plan.learning_rate >= 0)
                     trained.learning_rate = search::learning_rates(values_.learning_rate, reference_, costs.goal).at(
                         static_cast<std::size_t>(plan.learning_rate));

@@ -23,7 +23,13 @@ Var Parameter::effective(Context& context) {
         if (cache_.defined() && key == cache_key_) return context.tape.constant(cache_);
     }
     Var weight = transforms.front()->replaces_master() ? context.tape.constant(value) : context.tape.leaf(*this);
-    for (const auto& transform : transforms) weight = transform->apply(context, *this, weight);
+    for (std::size_t i = 0; i < transforms.size(); ++i) {
+        // A mask behind another transform costs no pass of its own where that one can take it along.
+        const auto mask = i + 1 < transforms.size() ? transforms[i + 1]->as_mask() : std::nullopt;
+        const Var masked = mask ? transforms[i]->apply_masked(context, *this, weight, *mask) : Var();
+        i += masked.defined();
+        weight = masked.defined() ? masked : transforms[i]->apply(context, *this, weight);
+    }
     if (cacheable) {
         cache_ = weight.value();
         cache_key_ = std::move(key);

@@ -9,6 +9,7 @@
 #include "engine/train/trainer.h"
 #include "models/registry.h"
 #include "quant/checkpoints.h"
+#include "quant/search/width_transfer.h"
 
 namespace bitloom {
 
@@ -26,18 +27,12 @@ void add_callbacks(Trainer& trainer, const TrialTraining& training, const std::s
     trainer.add(std::make_shared<BoardProgress>(board, row));
 }
 
-/// The network's own values with those of the source in their place where name and shape agree.
-Checkpoint matching(Module& model, const Checkpoint& source) {
-    Checkpoint own;
-    gather(model, own);
-    const auto replace = [](auto& values, const auto& others) {
-        for (auto& [name, tensor] : values)
-            for (const auto& [other, value] : others)
-                if (name == other && tensor.shape() == value.shape()) tensor = value;
-    };
-    replace(own.parameters, source.parameters);
-    replace(own.buffers, source.buffers);
-    return own;
+void adapt_weights(Module& model, const quant::SchemeList& schemes, const std::set<std::string>& except) {
+    std::vector<std::pair<Parameter*, Tensor>> kept;
+    for (const auto& [path, parameter] : model.named_parameters())
+        if (except.contains(path.substr(0, path.rfind('.')))) kept.emplace_back(parameter, parameter->value.clone());
+    schemes.adapt_initial_weights(model);
+    for (auto& [parameter, value] : kept) parameter->value.copy_from(value);
 }
 
 TrialResult best_of(const std::vector<EpochRecord>& history, const std::string& metric) {
@@ -70,12 +65,13 @@ std::optional<TrialResult> train_trial(const TrialTraining& training, const std:
     const std::unique_ptr<Module> model = make_model(training.network, training.seed);
     if (!training.initial_weights.empty()) {
         const Checkpoint source = load_checkpoint(training.initial_weights);
-        quant::transfer(*model, training.matching_weights ? matching(*model, source) : source);
+        quant::transfer(*model, training.other_widths ? search::transferred_widths(*model, source) : source);
     }
     const quant::SchemeList schemes =
         training.schemes.empty() ? quant::SchemeList() : quant::SchemeList::from_configuration(training.schemes);
     schemes.set_log([&](const std::string& line) { board.report(row, line); });
     schemes.attach(*model);
+    if (training.adapt_except) adapt_weights(*model, schemes, *training.adapt_except);
     model->to(training.evaluation.device);
     const std::unique_ptr<Optimizer> optimizer =
         make_optimizer(training.optimizer, model->named_parameters(), training.learning_rate);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "apps/common/progress_board.h"
@@ -17,7 +18,10 @@ struct TrialTraining {
     ModelOptions network;
     std::string schemes{};          ///< what SchemeList::configuration writes; empty: none
     std::string initial_weights{};  ///< checkpoint, with or without schemes; empty: random ones
-    bool matching_weights = false;  ///< take only what has the network's shapes from it; else it must fit
+    bool other_widths = false;  ///< its layers may be wider or narrower (search::transferred_widths); else it must fit
+    /// Adapts weights to their quantizers (Scheme::adapt_initial_weights), drawn and transferred ones alike, but those of
+    /// these layers, which have been trained with theirs. Nothing: none.
+    std::optional<std::set<std::string>> adapt_except{};
     std::string optimizer = "keras-adam";  ///< a name of make_optimizer
     double learning_rate = 2e-3;
     std::int64_t epochs = 1;

@@ -89,12 +89,13 @@ void quantize_backward(const ElementRule& rule, const Tensor& x, const Tensor* m
     const float *pr = ops::cpu::optional_input(draws, who), *pg = ops::cpu::input(dy, who);
     float* out = ops::cpu::output(dx, who);
     const std::int64_t n = x.numel();
-    if (rule.gradient == ElementGradient::relu && rule.through && !pm) {
+    if (rule.gradient == ElementGradient::relu && rule.through) {
         const float upper = static_cast<float>(rule.upper), slope = static_cast<float>(rule.slope);
         ops::cpu::parallel_items(n, 1, [=](std::int64_t begin, std::int64_t end) {
             ops::cpu::for_lanes(end - begin, [=]<int N>(std::int64_t i) {
                 using V = typename Pack<N>::Float;
-                store<V>(out + begin + i, relu_gradient<V>(load<V>(px + begin + i), load<V>(pg + begin + i), upper, slope));
+                const V g = relu_gradient<V>(load<V>(px + begin + i), load<V>(pg + begin + i), upper, slope);
+                store<V>(out + begin + i, pm ? g * load<V>(pm + begin + i) : g);
             });
         });
         return;

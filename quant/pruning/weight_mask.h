@@ -23,6 +23,9 @@ class WeightMask final : public WeightTransform {
     /// "mask" (the weight's shape, 0 and 1) and "threshold" [1]: the magnitude from which on weights were kept.
     TransformState state() override { return {{}, {{"mask", &mask_}, {"threshold", &threshold_}}}; }
     Var apply(Context& context, Parameter& parameter, const Var& weight) override;
+    std::optional<WeightFactors> as_mask() const override {
+        return WeightFactors{mask_, gradient_ == GradientRule::masked};
+    }
 
     const MaskRule& rule() const { return rule_; }
     const Tensor& mask() const { return mask_; }

@@ -100,17 +100,26 @@ class FoldedConvolution final : public LayerTransform {
             kernel_factor = ops::divide(gamma, moving_spread);
         }
         Var kernel = times_rows(weight, kernel_factor);
-        if (kernel_) kernel = quantized(context, *kernel_, kernel, layer.path() + ".weight", viewed_);
-        if (bias_) folded_bias = quantized(context, *bias_, folded_bias, layer.path() + ".bias", {});
+        if (kernel_) kernel = quantized(context, *kernel_, kernel, layer.path() + ".weight", viewed_, mask_of(convolution.weight));
+        if (bias_) folded_bias = quantized(context, *bias_, folded_bias, layer.path() + ".bias", {}, {});
         Var y = ops::conv2d(x, kernel, Var(), options);
         if (by_moving && trains) y = ops::multiply(y, ops::divide(moving_spread, spread));
         return ops::bias_add(y, folded_bias);
     }
 
    private:
-    static Var quantized(Context& context, const TensorQuantizer& q, const Var& x, const std::string& path, const Shape& viewed) {
+    /// The mask that ends a weight's transforms: it has to follow the folded kernel's quantizer, which may have no zero.
+    static Tensor mask_of(const Parameter& weight) {
+        const auto mask = weight.transforms.empty() ? std::nullopt : weight.transforms.back()->as_mask();
+        return mask ? mask->values : Tensor();
+    }
+
+    static Var quantized(Context& context, const TensorQuantizer& q, const Var& x, const std::string& path, const Shape& viewed,
+                         const Tensor& mask) {
         Pass pass;
         pass.training = context.training;
+        pass.mask_gradient = false;  // the gradient meets the mask, where it does, in front of the folding
+        if (mask.defined()) pass.mask = viewed.rank() == 0 ? mask : mask.reshape(viewed);
         if (uses_draws(q.quantizer(), pass.training)) pass.stream = stream(context.seed, "quantizer/" + path, context.step);
         if (viewed.rank() == 0) return q(x, pass);
         return ops::reshape(q(ops::reshape(x, viewed.extents()), pass), x.shape().extents());

@@ -42,15 +42,26 @@ TransformState WeightQuantizer::state() {
     return state;
 }
 
-Var WeightQuantizer::apply(Context& context, Parameter& parameter, const Var& weight) {
+Var WeightQuantizer::pass(Context& context, const Parameter& parameter, const Var& weight, const Tensor& mask,
+                          bool mask_gradient) {
     Pass pass = pass_of(context, quantizer_, parameter.path);
     pass.storage = &values_;
+    pass.mask_gradient = mask_gradient;
     if (viewed_.rank() == 0) {
-        pass.mask = mask_;
+        pass.mask = mask;
         return quantizer_(weight, pass);
     }
-    if (mask_.defined()) pass.mask = mask_.reshape(viewed_);
+    if (mask.defined()) pass.mask = mask.reshape(viewed_);
     return reshaped(quantizer_(reshaped(weight, viewed_), pass), weight.shape());
+}
+
+Var WeightQuantizer::apply(Context& context, Parameter& parameter, const Var& weight) {
+    return pass(context, parameter, weight, mask_, true);
+}
+
+Var WeightQuantizer::apply_masked(Context& context, Parameter& parameter, const Var& weight, const WeightFactors& mask) {
+    if (mask_.defined()) return {};  // the pass takes one mask
+    return pass(context, parameter, weight, mask.values, mask.on_gradient);
 }
 
 QuantizedWeight WeightQuantizer::quantize(const Tensor& latent) const {

@@ -27,6 +27,7 @@ class WeightQuantizer final : public WeightTransform {
     TransformState state() override;
     bool cacheable() const override { return quantizer_.deterministic(); }
     Var apply(Context& context, Parameter& parameter, const Var& weight) override;
+    Var apply_masked(Context& context, Parameter& parameter, const Var& weight, const WeightFactors& mask) override;
 
     TensorQuantizer& quantizer() { return quantizer_; }
     const TensorQuantizer& quantizer() const { return quantizer_; }
@@ -34,6 +35,7 @@ class WeightQuantizer final : public WeightTransform {
     QuantizedWeight quantize(const Tensor& latent) const;
 
    private:
+    Var pass(Context& context, const Parameter& parameter, const Var& weight, const Tensor& mask, bool mask_gradient);
     TensorQuantizer quantizer_;
     Shape viewed_;
     Tensor mask_, values_;

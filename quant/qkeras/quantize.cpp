@@ -204,15 +204,15 @@ Quantized TensorQuantizer::fixed(const Var& x, const Pass& pass, bool report) co
     if (!by_chance) draws = Tensor();
     Tensor y = values_like(x.value(), pass);
     kernel(x.device(), "quantize", &QuantKernels::quantize)(rule, x.value(), pointer(pass.mask), pointer(draws), y);
+    const Tensor mask = pass.mask_gradient ? pass.mask : Tensor();
     // One backward rule, read when it runs: with the identity nothing is computed.
-    const bool identity = rule.gradient == ElementGradient::identity && rule.through && !pass.mask.defined();
+    const bool identity = rule.gradient == ElementGradient::identity && rule.through && !mask.defined();
     Quantized result;
     if (identity)
         result.values = x.tape().record("quantize", {x}, std::move(y), [](BackwardContext& c) { c.give(0, c.grad()); });
     else
         result.values = x.tape().record(
-            "quantize", {x}, std::move(y),
-            [rule, x = x.value(), mask = pass.mask, draws](BackwardContext& c) {
+            "quantize", {x}, std::move(y), [rule, x = x.value(), mask, draws](BackwardContext& c) {
                 Tensor dx = Tensor::empty_like(x);
                 kernel(x.device(), "quantize_backward", &QuantKernels::quantize_backward)(rule, x, pointer(mask),
                                                                                           pointer(draws), c.grad(), dx);
@@ -266,21 +266,20 @@ Quantized TensorQuantizer::scaled(const Var& x, const Pass& pass, bool report) c
         ops_table.scale_forward(f, 0, difference, difference);
         ops_table.binary_forward(ops::BinaryOp::add, x.value(), difference, y);
     }
-    if (pass.mask.defined()) {
-        Tensor masked = Tensor::empty_like(y);
-        kernel(x.device(), "apply_mask", &QuantKernels::apply_mask)(y, pass.mask, masked);
-        y = std::move(masked);
-    }
+    // In place: the scale has to be known before the first value is, so these quantizers go over a channel several times as
+    // it is, and what the mask multiplies still lies in the cache.
+    if (pass.mask.defined()) kernel(x.device(), "apply_mask", &QuantKernels::apply_mask)(y, pass.mask, y);
+    const Tensor mask = pass.mask_gradient ? pass.mask : Tensor();
     // Slope of the result: 1, or with a clip (1 - f) + f mask; 1 - f where nothing passes through the quantizer.
     const bool tanh_surrogate = quantizer_.alpha.kind == Alpha::Kind::none && quantizer_.kind == QuantizerKind::binary;
     const double inside = quantizer_.use_ste ? 1 : 1 - f;
     Quantized result;
-    if (!clipped && inside == 1 && !pass.mask.defined() && !tanh_surrogate) {
+    if (!clipped && inside == 1 && !mask.defined() && !tanh_surrogate) {
         result.values = x.tape().record("quantize", {x}, y, [](BackwardContext& c) { c.give(0, c.grad()); });
     } else {
         result.values = x.tape().record(
             "quantize", {x}, y,
-            [x = x.value(), gradient, mask = pass.mask, f, inside, tanh_surrogate](BackwardContext& c) {
+            [x = x.value(), gradient, mask, f, inside, tanh_surrogate](BackwardContext& c) {
                 const auto& table = ops::op_kernels(x.device());
                 Tensor dx = c.grad().clone();
                 const auto times = [&](const Tensor& factor) {

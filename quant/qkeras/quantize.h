@@ -28,6 +28,7 @@ struct Pass {
     PhiloxStream stream{};  ///< of the draws, where none are given
     Tensor draws{}, second_draws{};  ///< uniform in [0, 1), of x's shape; undefined: drawn
     Tensor mask{};  ///< multiplies the quantized values, of x's shape; undefined: none
+    bool mask_gradient = true;  ///< the mask multiplies the gradient too
     /// Memory of the values from pass to pass, used again where nobody else holds it: weights keep their identity, under which
     /// reordered copies of them are found. Null: the values are new each time.
     Tensor* storage = nullptr;
