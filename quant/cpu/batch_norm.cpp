@@ -2,6 +2,7 @@
 // written, as without a quantizer. Backward: what the quantizer saw is computed anew, so each of the two passes reads dy and
 // x, and neither y nor a mask; with a residual the first reads it and writes its gradient, which the second reads in place
 // of dy. So the quantizer adds no pass over memory, and without a residual takes the reading of y away.
+// Activations may be bf16; what the quantizer sees is then the norm's value in f32, which no rounding to bf16 has touched.
 // This file is compiled as ops/cpu/normalization.cpp is, contraction included: the affine map in front of the quantizer must
 // have the bits that it has where the two run one after the other. Products with powers of two, and the rounding, are exact
 // either way.
@@ -26,17 +27,16 @@ Levels levels_of(const ElementRule& rule, std::string_view who) {
 }
 
 /// What reached the quantizer at element i.
-template <class V, bool residual>
-[[gnu::always_inline]] inline V seen(const float* x, const float* r, std::int64_t i, const float* mean, const float* slope,
+template <class V, bool residual, class T>
+[[gnu::always_inline]] inline V seen(const T* x, const T* r, std::int64_t i, const float* mean, const float* slope,
                                      const float* offset, std::int64_t lane) {
     V v = affine<V>(x, i, mean, slope, offset, lane);
     if constexpr (residual) v += load<V>(r + i);
     return v;
 }
 
-template <bool residual>
-void apply(const PeriodicConstants& constants, std::int64_t rows, const Levels& levels, const float* x, const float* r,
-           float* y) {
+template <bool residual, class T>
+void apply(const PeriodicConstants& constants, std::int64_t rows, const Levels& levels, const T* x, const T* r, T* y) {
     const float *mean = constants[0], *slope = constants[1], *offset = constants[2];
     constants.for_each_run(rows, [=](std::int64_t first, std::int64_t count) {
         for_lanes(count, [=]<int N>(std::int64_t i) {
@@ -47,11 +47,12 @@ void apply(const PeriodicConstants& constants, std::int64_t rows, const Levels& 
 }
 
 /// Sums of the gradient behind the quantizer and of its product with x - mean; writes that gradient where asked.
-template <bool residual, bool keep>
+template <class T, bool residual, bool keep>
 struct GradientTerm {
-    const float *dy, *x, *r, *mean, *slope, *offset;
+    const T *dy, *x, *r;
+    const float *mean, *slope, *offset;
     float upper;
-    float* kept;
+    T* kept;
     template <class V>
     [[gnu::always_inline]] void add(std::int64_t i, std::int64_t lane, V (&sums)[2]) const {
         const V g = relu_gradient<V>(seen<V, residual>(x, r, i, mean, slope, offset, lane), load<V>(dy + i), upper, 0);
@@ -62,9 +63,9 @@ struct GradientTerm {
 };
 
 /// dx = scale g + curve (x - mean) + constant; g is dy itself where it has been masked already.
-template <bool masked, bool residual, bool curved>
-void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, float upper, const float* dy, const float* x,
-                    const float* r, float* dx) {
+template <bool masked, bool residual, bool curved, class T>
+void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, float upper, const T* dy, const T* x, const T* r,
+                    T* dx) {
     const float *mean = constants[0], *slope = constants[1], *offset = constants[2];
     const float *scale = constants[3], *curve = constants[4], *constant = constants[5];
     constants.for_each_run(rows, [=](std::int64_t first, std::int64_t count) {
@@ -81,15 +82,16 @@ void apply_gradient(const PeriodicConstants& constants, std::int64_t rows, float
     });
 }
 
-}  // namespace
-
-void batch_norm_quantize(const ElementRule& rule, bool training, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                         const Tensor* residual, double epsilon, Tensor& mean, Tensor& variance, Tensor& y, Tensor& map) {
+template <class T>
+void normalize_as(const ElementRule& rule, bool training, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                  const Tensor* residual, double epsilon, Tensor& mean, Tensor& variance, Tensor& y, Tensor& map) {
     constexpr std::string_view who = "batch_norm_quantize";
     const Levels levels = levels_of(rule, who);
     const std::int64_t channels = gamma.numel(), rows = x.numel() / channels;
-    const float *px = input(x, who), *pg = input(gamma, who), *pb = input(beta, who), *pr = optional_input(residual, who);
-    float *py = output(y, who), *pa = output(map, who);
+    const T *px = input<T>(x, who), *pr = optional_input<T>(residual, who);
+    const float *pg = input(gamma, who), *pb = input(beta, who);
+    T* py = output<T>(y, who);
+    float* pa = output(map, who);
     if (training) {
         Tensor moments = Tensor::empty({2, channels}, DType::f64);
         double *m = moments.write<double>(), *v = m + channels;
@@ -116,17 +118,17 @@ void batch_norm_quantize(const ElementRule& rule, bool training, const Tensor& x
     pr ? apply<true>(constants, rows, levels, px, pr, py) : apply<false>(constants, rows, levels, px, pr, py);
 }
 
-void batch_norm_quantize_backward(const ElementRule& rule, bool training, const Tensor& dy, const Tensor& x,
-                                  const Tensor* residual, const Tensor& gamma, const Tensor&, const Tensor& variance,
-                                  const Tensor& map, double epsilon, Tensor* dx, Tensor* dresidual, Tensor& dgamma,
-                                  Tensor& dbeta) {
+template <class T>
+void gradients_as(const ElementRule& rule, bool training, const Tensor& dy, const Tensor& x, const Tensor* residual,
+                  const Tensor& gamma, const Tensor& variance, const Tensor& map, double epsilon, Tensor* dx,
+                  Tensor* dresidual, Tensor& dgamma, Tensor& dbeta) {
     constexpr std::string_view who = "batch_norm_quantize_backward";
     levels_of(rule, who);
     const auto upper = static_cast<float>(rule.upper);
     const std::int64_t channels = gamma.numel(), rows = x.numel() / channels;
-    const float *pd = input(dy, who), *px = input(x, who), *pr = optional_input(residual, who);
+    const T *pd = input<T>(dy, who), *px = input<T>(x, who), *pr = optional_input<T>(residual, who);
     const float *pg = input(gamma, who), *pv = input(variance, who), *pa = input(map, who);
-    float *pdx = optional_output(dx, who), *pdr = optional_output(dresidual, who);
+    T *pdx = optional_output<T>(dx, who), *pdr = optional_output<T>(dresidual, who);
     float *pdg = output(dgamma, who), *pdb = output(dbeta, who);
 
     Tensor totals = Tensor::empty({2, channels}, DType::f64);
@@ -135,7 +137,7 @@ void batch_norm_quantize_backward(const ElementRule& rule, bool training, const 
         PeriodicConstants constants(channels, 4 * simd_lanes, 3);
         for (int k = 0; k < 3; ++k) constants.set(k, [&](std::int64_t c) { return pa[k * channels + c]; });
         const auto run = [&](auto with_residual, auto keep) {
-            using Term = GradientTerm<decltype(with_residual)::value, decltype(keep)::value>;
+            using Term = GradientTerm<T, decltype(with_residual)::value, decltype(keep)::value>;
             column_sums<2>(rows, channels, Term{pd, px, pr, constants[0], constants[1], constants[2], upper, pdr}, sum);
         };
         if (pr)
@@ -168,6 +170,24 @@ void batch_norm_quantize_backward(const ElementRule& rule, bool training, const 
         curved_or_not(std::true_type{}, std::false_type{});
     else
         pr ? curved_or_not(std::false_type{}, std::true_type{}) : curved_or_not(std::false_type{}, std::false_type{});
+}
+
+}  // namespace
+
+void batch_norm_quantize(const ElementRule& rule, bool training, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                         const Tensor* residual, double epsilon, Tensor& mean, Tensor& variance, Tensor& y, Tensor& map) {
+    dispatch_storage(x, [&]<class T>(T) {
+        normalize_as<T>(rule, training, x, gamma, beta, residual, epsilon, mean, variance, y, map);
+    });
+}
+
+void batch_norm_quantize_backward(const ElementRule& rule, bool training, const Tensor& dy, const Tensor& x,
+                                  const Tensor* residual, const Tensor& gamma, const Tensor&, const Tensor& variance,
+                                  const Tensor& map, double epsilon, Tensor* dx, Tensor* dresidual, Tensor& dgamma,
+                                  Tensor& dbeta) {
+    dispatch_storage(x, [&]<class T>(T) {
+        gradients_as<T>(rule, training, dy, x, residual, gamma, variance, map, epsilon, dx, dresidual, dgamma, dbeta);
+    });
 }
 
 }  // namespace bitloom::quant::cpu

@@ -1,5 +1,6 @@
 #pragma once
-// The schemes' kernels of the `cpu` device: f32, vectorised loops over OpenMP threads. Contracts: quant/kernels.h.
+// The schemes' kernels of the `cpu` device: vectorised loops over OpenMP threads. All compute in f32;
+// activations of quantize, batch_norm_quantize and their gradients may be kept as bf16. Contracts: quant/kernels.h.
 
 #include "quant/kernels.h"
 

@@ -62,8 +62,13 @@ class FoldedConvolution final : public LayerTransform {
     Var forward(Context& context, Module& layer, std::span<const Var> inputs) override {
         auto& convolution = dynamic_cast<layers::Conv2d&>(layer);
         require(inputs.size() == 1, layer.path(), ": takes one input");
-        const Var& x = inputs[0];
-        require(x.shape().rank() == 4, layer.path(), ": needs [batch, height, width, channels], got ", x.shape());
+        require(inputs[0].shape().rank() == 4, layer.path(), ": needs [batch, height, width, channels], got ",
+                inputs[0].shape());
+        return in_full_precision(inputs[0], [&](const Var& x) { return convolve(context, convolution, x); });
+    }
+
+   private:
+    Var convolve(Context& context, layers::Conv2d& convolution, const Var& x) {
         Tape& tape = x.tape();
         const Var weight = convolution.weight.effective(context);
         const Var bias = convolution.bias.value.defined() ? convolution.bias.effective(context) : Var();
@@ -100,14 +105,13 @@ class FoldedConvolution final : public LayerTransform {
             kernel_factor = ops::divide(gamma, moving_spread);
         }
         Var kernel = times_rows(weight, kernel_factor);
-        if (kernel_) kernel = quantized(context, *kernel_, kernel, layer.path() + ".weight", viewed_, mask_of(convolution.weight));
-        if (bias_) folded_bias = quantized(context, *bias_, folded_bias, layer.path() + ".bias", {}, {});
+        if (kernel_) kernel = quantized(context, *kernel_, kernel, convolution.path() + ".weight", viewed_, mask_of(convolution.weight));
+        if (bias_) folded_bias = quantized(context, *bias_, folded_bias, convolution.path() + ".bias", {}, {});
         Var y = ops::conv2d(x, kernel, Var(), options);
         if (by_moving && trains) y = ops::multiply(y, ops::divide(moving_spread, spread));
         return ops::bias_add(y, folded_bias);
     }
 
-   private:
     /// The mask that ends a weight's transforms: it has to follow the folded kernel's quantizer, which may have no zero.
     static Tensor mask_of(const Parameter& weight) {
         const auto mask = weight.transforms.empty() ? std::nullopt : weight.transforms.back()->as_mask();

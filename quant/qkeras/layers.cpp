@@ -87,7 +87,7 @@ bool ActivationQuantizer::fuses(const Context& context, const Var& x) const {
     const ElementRule* rule = quantizer_.fixed_rule(context.training);
     return rule && rule->kind == ElementKind::relu && rule->slope == 0 && !rule->cap_output && rule->noise == 1 &&
            rule->through && rule->rounding == ElementRounding::nearest && rule->count < (1 << 22) &&
-           (x.dtype() == DType::f32 || x.dtype() == DType::f64) &&
+           (x.dtype() == DType::f32 || x.dtype() == DType::f64 || x.dtype() == DType::bf16) &&
            quant_kernels(x.device()).batch_norm_quantize != nullptr;
 }
 
@@ -228,8 +228,13 @@ class PoolingQuantizer final : public LayerTransform {
 
     Var forward(Context& context, Module& layer, std::span<const Var> inputs) override {
         require(inputs.size() == 1, layer.path(), ": takes one input");
-        const Var& x = inputs[0];
-        require(x.shape().rank() == 4, layer.path(), ": needs [batch, height, width, channels], got ", x.shape());
+        require(inputs[0].shape().rank() == 4, layer.path(), ": needs [batch, height, width, channels], got ",
+                inputs[0].shape());
+        return in_full_precision(inputs[0], [&](const Var& x) { return average(context, layer, x); });
+    }
+
+   private:
+    Var average(Context& context, const Module& layer, const Var& x) const {
         if (const auto* pool = dynamic_cast<const layers::AvgPool2d*>(&layer)) {
             const auto& config = pool->config();
             const double area = static_cast<double>(config.window.h * config.window.w);
@@ -241,7 +246,6 @@ class PoolingQuantizer final : public LayerTransform {
         return ops::multiply(ops::reduce_sum(x, map), factor(context, layer, static_cast<double>(x.dim(1) * x.dim(2)), x));
     }
 
-   private:
     /// Q(1 / area)
     Var factor(Context& context, const Module& layer, double area, const Var& x) const {
         const Var one = x.tape().constant(Tensor::full({1, 1}, 1 / area, x.dtype(), x.device()));
@@ -267,9 +271,13 @@ class BatchNormQuantizer final : public LayerTransform {
     Var forward(Context& context, Module& layer, std::span<const Var> inputs) override {
         auto& bn = dynamic_cast<layers::BatchNorm&>(layer);
         require(inputs.size() == 1, layer.path(), ": takes one input");
-        const Var& x = inputs[0];
+        return in_full_precision(inputs[0], [&](const Var& x) { return normalize(context, bn, x); });
+    }
+
+   private:
+    Var normalize(Context& context, layers::BatchNorm& bn, const Var& x) const {
         const auto apply = [&](const std::optional<TensorQuantizer>& q, const Var& v, const char* part) {
-            return q ? (*q)(v, pass_of(context, *q, layer.path() + "/" + part)) : v;
+            return q ? (*q)(v, pass_of(context, *q, bn.path() + "/" + part)) : v;
         };
         Var mean, variance;
         if (context.training) {
@@ -292,7 +300,6 @@ class BatchNormQuantizer final : public LayerTransform {
         return ops::add(ops::multiply(x, inverse), offset);
     }
 
-   private:
     BatchNormQuantizers described_;
     std::optional<TensorQuantizer> gamma_, beta_, mean_, variance_, inverse_;
 };

@@ -7,6 +7,7 @@
 
 #include "engine/module.h"
 #include "models/layers/normalization.h"
+#include "ops/shaping.h"
 #include "quant/qkeras/quantize.h"
 
 namespace bitloom::quant::qkeras {
@@ -61,6 +62,14 @@ class ActivationQuantizer final : public layers::NormActivation {
 };
 /// The quantizer in an activation's place, or on the layer's output; null where there is none.
 std::shared_ptr<ActivationQuantizer> activation_quantizer_of(const Module& module);
+
+/// compute(x); of bf16 activations, in f32, and the result is rounded to bf16: for layers that mix activations with statistics
+/// and quantized parameters, which are f32.
+template <class F>
+Var in_full_precision(const Var& x, F&& compute) {
+    if (x.dtype() != DType::bf16) return compute(x);
+    return ops::cast(compute(ops::cast(x, DType::f32)), DType::bf16);
+}
 
 /// What a convolution or dense layer gets. The kernel's alpha, where it was left open, becomes 'auto_po2'.
 struct LayerQuantizers {

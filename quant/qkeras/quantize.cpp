@@ -6,6 +6,7 @@
 
 #include "ops/kernels.h"
 #include "ops/pointwise.h"
+#include "ops/shaping.h"
 #include "quant/kernels.h"
 
 namespace bitloom::quant::qkeras {
@@ -120,14 +121,17 @@ Tensor groups_of(const Cells& c, const Shape& shape, Device device) {
     return Tensor::from({c.cells}, groups, device);
 }
 
+/// bf16 values are quantized in f32, and so are the random numbers beside them.
+DType computed(DType values) { return values == DType::bf16 ? DType::f32 : values; }
+
 Tensor draw(const Var& x, const PhiloxStream& stream, std::uint64_t which) {
-    Tensor draws = Tensor::empty_like(x.value());
+    Tensor draws = Tensor::empty(x.shape(), computed(x.dtype()), x.device());
     kernel(x.device(), "uniform", &QuantKernels::uniform)({stream.key + which * 0x9e3779b97f4a7c15ull, stream.counter}, draws);
     return draws;
 }
 
 void require_shape(const Quantizer& q, std::string_view what, const Tensor& given, const Var& x) {
-    require(!given.defined() || (given.shape() == x.shape() && given.dtype() == x.dtype()), q.name(), ": ", what, " of shape ",
+    require(!given.defined() || (given.shape() == x.shape() && given.dtype() == computed(x.dtype())), q.name(), ": ", what, " of shape ",
             given.shape(), " do not fit values of shape ", x.shape());
 }
 
@@ -186,6 +190,12 @@ Quantized TensorQuantizer::run(const Var& x, const Pass& pass, bool report) cons
     require_shape(quantizer_, "draws", pass.draws, x);
     require_shape(quantizer_, "second draws", pass.second_draws, x);
     require_shape(quantizer_, "a mask", pass.mask, x);
+    const bool element_wise = !uses_scale_[pass.training] && quantizer_.kind != QuantizerKind::quantized_hswish;
+    if (x.dtype() == DType::bf16 && !element_wise) {
+        Quantized wide = run(ops::cast(x, DType::f32), pass, report);
+        wide.values = ops::cast(wide.values, DType::bf16);
+        return wide;
+    }
     Var input = x;
     if (quantizer_.kind == QuantizerKind::quantized_hswish) {
         // x relu6(x + 3) / 6, the shift and the bound configurable
@@ -219,9 +229,10 @@ Quantized TensorQuantizer::fixed(const Var& x, const Pass& pass, bool report) co
                 c.give(0, std::move(dx));
             });
     if (report) {
-        result.scale = one(quantizer_.alpha.value, x);
+        const auto constant = [&](double value) { return Tensor::full(Shape(), value, computed(x.dtype()), x.device()); };
+        result.scale = constant(quantizer_.alpha.value);
         const double step = step_of(rule);
-        if (step > 0) result.step = one(step, x);
+        if (step > 0) result.step = constant(step);
     }
     return result;
 }
