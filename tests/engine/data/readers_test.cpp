@@ -161,6 +161,24 @@ TEST(Cifar, FindsTheOfficialFoldersAndExplainsCompressedOnes) {
     EXPECT_EQ(splits.test->image_shape(), (Shape{32, 32, 3}));
 }
 
+TEST(Cifar, HundredClassesAreTheFineOnes) {
+    TemporaryFolder folder;
+    const auto load = [&] { return read_cifar100(folder.path().string()); };
+    EXPECT_THAT(message_of(load), HasSubstr("no train.bin"));
+    const std::filesystem::path batches = folder.path() / "cifar-100-binary";
+    std::filesystem::create_directory(batches);
+    put(batches / "train.bin", cifar_record({19, 99}, 0) + cifar_record({3, 4}, 7));
+    EXPECT_THAT(message_of(load), HasSubstr("test.bin"));
+    put(batches / "test.bin", cifar_record({0, 42}, 0));
+    const DataSplits splits = load();
+    EXPECT_THAT((std::vector<int>{splits.train->label(0), splits.train->label(1), splits.test->label(0)}),
+                ElementsAre(99, 4, 42));
+    EXPECT_EQ(splits.train->classes(), 100);
+    EXPECT_EQ(splits.test->size(), 1);
+    put(batches / "test.bin", cifar_record({0, 100}, 0));
+    EXPECT_THAT(message_of(load), HasSubstr("label 100 of record 0 is not in 0..99"));
+}
+
 /// One variable to be written to a MATLAB file.
 struct MatVariable {
     std::string name;
@@ -223,6 +241,87 @@ TEST_F(Svhn, ReadsColumnMajorImagesAndLabelTenAsZero) {
     std::filesystem::copy_file(path_, folder_.file("test_32x32.mat"));
     EXPECT_EQ(read_svhn(folder_.path().string(), false).extra, nullptr);
     EXPECT_THAT(message_of([&] { read_svhn(folder_.path().string(), true); }), HasSubstr("extra_32x32.mat"));
+}
+
+template <class T>
+void expect_labels_as(matio_classes kind, matio_types type, const std::string& path, const MatVariable& x) {
+    const std::vector<T> labels{1, 10, 9, 2, 5};
+    write_mat(path, {x, {"y", kind, type, {labels.size(), 1}, labels.data()}}, MAT_COMPRESSION_NONE);
+    EXPECT_THAT(read_svhn_mat(path)->labels(), ElementsAre(1, 0, 9, 2, 5)) << type;
+}
+
+TEST_F(Svhn, LabelsOfEveryNumberType) {
+    expect_labels_as<std::int8_t>(MAT_C_INT8, MAT_T_INT8, path_, x());
+    expect_labels_as<std::int16_t>(MAT_C_INT16, MAT_T_INT16, path_, x());
+    expect_labels_as<std::uint16_t>(MAT_C_UINT16, MAT_T_UINT16, path_, x());
+    expect_labels_as<std::int32_t>(MAT_C_INT32, MAT_T_INT32, path_, x());
+    expect_labels_as<std::uint32_t>(MAT_C_UINT32, MAT_T_UINT32, path_, x());
+    expect_labels_as<std::int64_t>(MAT_C_INT64, MAT_T_INT64, path_, x());
+    expect_labels_as<std::uint64_t>(MAT_C_UINT64, MAT_T_UINT64, path_, x());
+    expect_labels_as<float>(MAT_C_SINGLE, MAT_T_SINGLE, path_, x());
+    const std::vector<std::int16_t> negative{1, 2, -3, 4, 5};
+    write_mat(path_, {x(), {"y", MAT_C_INT16, MAT_T_INT16, {count, 1}, negative.data()}}, MAT_COMPRESSION_NONE);
+    EXPECT_THAT(message(), HasSubstr("label -3 of image 2"));
+    const std::vector<double> broken{1, 2, 2.5, 4, 5};
+    write_mat(path_, {x(), {"y", MAT_C_DOUBLE, MAT_T_DOUBLE, {count, 1}, broken.data()}}, MAT_COMPRESSION_NONE);
+    EXPECT_THAT(message(), HasSubstr("label 2.5 of image 2"));
+}
+
+/// A MATLAB file by the bytes of its description, in either byte order.
+class MatBytes {
+   public:
+    explicit MatBytes(bool big_endian) : big_(big_endian) {
+        text_ = std::string(124, ' ') + (big_ ? std::string("\1\0MI", 4) : std::string("\0\1IM", 4));
+    }
+    std::string number(std::uint32_t value, int bytes) const {
+        std::string text;
+        for (int i = 0; i < bytes; ++i) text += static_cast<char>(value >> 8 * (big_ ? bytes - 1 - i : i));
+        return text;
+    }
+    /// Up to four bytes stand within the tag.
+    std::string element(std::uint32_t type, const std::string& data) const {
+        const auto size = static_cast<std::uint32_t>(data.size());
+        if (size <= 4) return number(size << 16 | type, 4) + data + std::string(4 - size, '\0');
+        return number(type, 4) + number(size, 4) + data + std::string((8 - size % 8) % 8, '\0');
+    }
+    void add(const std::string& name, std::uint32_t kind, std::vector<std::uint32_t> extents, std::uint32_t type,
+             const std::string& values) {
+        std::string dimensions;
+        for (const std::uint32_t extent : extents) dimensions += number(extent, 4);
+        const std::string inside = element(6, number(kind, 4) + number(0, 4)) + element(5, dimensions) +
+                                   element(1, name) + element(type, values);
+        text_ += number(14, 4) + number(static_cast<std::uint32_t>(inside.size()), 4) + inside;
+    }
+    const std::string& text() const { return text_; }
+
+   private:
+    bool big_;
+    std::string text_;
+};
+
+TEST(Mat, BothByteOrdersAndTheShortForm) {
+    TemporaryFolder folder;
+    const std::string path = folder.file("a.mat"), pixels = counting(4 * 3 * 3 * 2);
+    for (const bool big : {false, true}) {
+        MatBytes mat(big);
+        // uint8 and int16, the latter in four bytes within its tag.
+        mat.add("X", 9, {4, 3, 3, 2}, 2, pixels);
+        mat.add("y", 10, {2, 1}, 3, mat.number(10, 2) + mat.number(7, 2));
+        put(path, mat.text());
+        const auto data = read_svhn_mat(path);
+        EXPECT_THAT(data->labels(), ElementsAre(0, 7)) << big;
+        EXPECT_EQ(data->image_shape(), (Shape{4, 3, 3}));
+        std::vector<std::uint8_t> image(36);
+        data->read(1, image.data());
+        // Row 2, column 1, channel 2 of the second image: the row index runs fastest.
+        EXPECT_EQ(image[(2 * 3 + 1) * 3 + 2], static_cast<std::uint8_t>(pixels[2 + 4 * (1 + 3 * (2 + 3 * 1))])) << big;
+        // Two labels are declared, one is there.
+        MatBytes early(big);
+        early.add("X", 9, {4, 3, 3, 2}, 2, pixels);
+        early.add("y", 10, {2, 1}, 3, early.number(1, 2));
+        put(path, early.text());
+        EXPECT_THAT(message_of([&] { read_svhn_mat(path); }), HasSubstr(path)) << big;
+    }
 }
 
 TEST_F(Svhn, RefusesWhatIsNotSvhn) {

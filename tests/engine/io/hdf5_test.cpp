@@ -286,6 +286,63 @@ TEST(Hdf5, RefusesWhatIsNoNumberOrDoesNotAddUp) {
     EXPECT_THAT(message_of([&] { file.read_strings("huge"); }), HasSubstr("not strings"));
 }
 
+// What h5py calls Empty has a type and no elements.
+TEST(Hdf5, NothingIsATensorWithoutElements) {
+    TemporaryFolder folder;
+    {
+        RawFile raw(folder.file("a.h5"));
+        const hid_t nothing = H5Screate(H5S_NULL);
+        for (const auto& [name, type] : {std::pair{"number", H5T_IEEE_F32LE}, {"integer", H5T_STD_I64LE}})
+            H5Dclose(H5Dcreate2(raw, name, type, nothing, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        H5Sclose(nothing);
+    }
+    const hdf5::File file = hdf5::File::open(folder.file("a.h5"));
+    EXPECT_EQ(file.shape("number"), (Shape{0}));
+    EXPECT_EQ(file.read("number").shape(), (Shape{0}));
+    EXPECT_TRUE(file.read_i64("integer").empty());
+}
+
+TEST(Hdf5, SaysWhatItHoldsInsteadOfNumbers) {
+    TemporaryFolder folder;
+    const hid_t sequence = H5Tvlen_create(H5T_NATIVE_INT), opaque = H5Tcreate(H5T_OPAQUE, 3);
+    const hsize_t three[] = {3};
+    const hid_t array = H5Tarray_create2(H5T_NATIVE_INT, 1, three);
+    const std::vector<std::tuple<std::string, hid_t, std::string>> kinds{
+        {"sequence", sequence, "variable-length sequences"}, {"opaque", opaque, "opaque values"},
+        {"array", array, "arrays"},                          {"bits", H5T_STD_B8LE, "bit fields"},
+        {"reference", H5T_STD_REF_OBJ, "references"},        {"time", H5T_UNIX_D32LE, "times"}};
+    {
+        RawFile raw(folder.file("a.h5"));
+        for (const auto& [name, type, words] : kinds) raw.dataset(name.c_str(), type, type, {2}, nullptr);
+        const hid_t colours = H5Tenum_create(H5T_NATIVE_INT);
+        const int red = 1;
+        H5Tenum_insert(colours, "red", &red);
+        raw.dataset("colours", colours, colours, {1}, &red);
+        raw.dataset("integers", H5T_STD_I32LE, H5T_NATIVE_INT, {1}, &red);
+        H5Tclose(colours);
+    }
+    for (const hid_t type : {sequence, opaque, array}) H5Tclose(type);
+    const hdf5::File file = hdf5::File::open(folder.file("a.h5"));
+    for (const auto& [name, type, words] : kinds)
+        EXPECT_THAT(message_of([&] { file.read(name); }), HasSubstr(cat("'", name, "': holds ", words, ", not numbers")));
+    EXPECT_THAT(message_of([&] { file.read_strings("colours"); }), HasSubstr("holds enumerated values, not strings"));
+    EXPECT_THAT(message_of([&] { file.read_strings("integers"); }), HasSubstr("holds integers, not strings"));
+    EXPECT_EQ(file.read("colours").item(), 1);  // numbers: h5py stores booleans so
+}
+
+TEST(Hdf5, FilesChangePlaces) {
+    TemporaryFolder folder;
+    for (const char* name : {"a.h5", "b.h5"}) {
+        hdf5::File file = hdf5::File::create(folder.file(name));
+        file.write(name, Tensor::full({2}, 1));
+        file.close();
+    }
+    hdf5::File a = hdf5::File::open(folder.file("a.h5")), b = hdf5::File::open(folder.file("b.h5"));
+    a = std::move(b);
+    EXPECT_TRUE(a.has("b.h5"));
+    EXPECT_EQ(a.path(), folder.file("b.h5"));
+}
+
 TEST(Hdf5, ReadsCompressedChunks) {
     TemporaryFolder folder;
     std::vector<float> values(100 * 70);
