@@ -77,5 +77,22 @@ TEST(Energy, SmallMemoriesAreNeverFree) {
 
 TEST(Energy, UnknownMemoryIsAUsageError) { EXPECT_THROW(memory_named("flash"), UsageError); }
 
+// A sum of n inputs takes n - 1 additions an element, of the width of its result: one bit more than its widest input.
+TEST(Energy, SumsOfSeveralInputs) {
+    for (const LayerKind kind : {LayerKind::add, LayerKind::subtract}) {
+        for (const int inputs : {2, 3, 5}) {
+            CostNetwork network{.input = {4, 3, 2}};
+            network.layers.push_back({.name = "sum",
+                                      .kind = kind,
+                                      .inputs = std::vector<int>(static_cast<std::size_t>(inputs), -1),
+                                      .input_shapes = std::vector<Shape>(static_cast<std::size_t>(inputs), Shape{4, 3, 2}),
+                                      .output_shape = {4, 3, 2}});
+            const Energies energies = energies_of(network, {.source = fixed_type(8, 0)});
+            EXPECT_NEAR(energies.at("sum").operations, 24 * (inputs - 1) * 0.003125 * 9, 0.0051) << inputs;
+            EXPECT_DOUBLE_EQ(energies.at("sum").counted, energies.at("sum").operations);
+        }
+    }
+}
+
 }  // namespace
 }  // namespace bitloom::cost
