@@ -13,6 +13,7 @@
 #include "engine/data/resize.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/hdf5.h"
+#include "engine/io/json_values.h"
 #include "engine/io/program.h"
 #include "engine/threads.h"
 #include "engine/train/evaluator.h"
@@ -72,7 +73,7 @@ void add_evaluate_flags(Flags& flags, EvaluateFlags& values) {
 
 /// The normalisation by name that a checkpoint's run used; "" where its record has none.
 std::string recorded_normalization(const std::string& config) {
-    const Json json = Json::parse(config, nullptr, false);
+    const Json json = json_or_discarded<Json>(config);
     if (!json.is_object() || !json.contains("normalize") || !json["normalize"].is_string()) return "";
     return json["normalize"].get<std::string>();
 }

@@ -15,6 +15,7 @@
 #include "apps/common/side_by_side.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/json_values.h"
 #include "engine/io/program.h"
 #include "engine/threads.h"
 #include "engine/train/signals.h"
@@ -155,7 +156,7 @@ std::string pruning_options(const KfoldFlags& values, const Flags& flags, const 
     if (!values.prune_config.empty()) {
         source = values.prune_config;
         try {
-            json = Json::parse(read_file(values.prune_config, std::size_t{16} << 20), nullptr, false);
+            json = json_or_discarded<Json>(read_file(values.prune_config, std::size_t{16} << 20));
         } catch (const Error& error) {
             throw UsageError(cat("--prune-config: ", error.what()));
         }

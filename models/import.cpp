@@ -112,14 +112,16 @@ class PlainImport {
         check_shape(code_name, wanted);
         require(file_.has(scale_name), file_.path(), ": '", code_name, "' has no scale '", scale_name, "'");
         require(file_.has_attribute(code_name, "n"), file_.path(), ": '", code_name, "' has no attribute n (bits)");
-        const double bits = file_.attribute_f64(code_name, "n").at(0);
+        const std::vector<double> n = file_.attribute_f64(code_name, "n");
+        require(n.size() == 1, file_.path(), ": '", code_name, "' has ", n.size(), " values in its attribute n, not one");
+        const double bits = n[0];
         require(bits >= 1 && bits <= 16, file_.path(), ": '", code_name, "' has ", bits, " bits");
         const std::int64_t top = (std::int64_t{1} << static_cast<int>(bits)) - 1;
         const float scale = static_cast<float>(file_.read(scale_name).item());
         const std::vector<std::int64_t> codes = file_.read_i64(code_name);
         std::vector<float> values(codes.size());
         for (std::size_t i = 0; i < codes.size(); ++i) {
-            require(std::abs(codes[i]) <= top, file_.path(), ": '", code_name, "' holds code ", codes[i], ", beyond ",
+            require(codes[i] >= -top && codes[i] <= top, file_.path(), ": '", code_name, "' holds code ", codes[i], ", beyond ",
                     top);
             values[i] = scale * (static_cast<float>(codes[i]) / static_cast<float>(top));
         }

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "engine/error.h"
+#include "engine/io/json_values.h"
 #include "models/layers/convolution.h"
 #include "models/layers/dense.h"
 #include "models/layers/normalization.h"
@@ -62,7 +63,7 @@ struct Architecture {
 std::map<std::string, Architecture> read_architecture(const hdf5::File& file) {
     std::map<std::string, Architecture> found;
     try {
-        const Json model = Json::parse(file.attribute_string("", "model_config"));
+        const Json model = json_from_text<Json>(file.attribute_string("", "model_config"));
         const Json& config = model.at("config");
         for (const Json& layer : config.is_array() ? config : config.at("layers")) {
             const Json* inner = &layer;

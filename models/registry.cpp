@@ -142,7 +142,7 @@ std::string describe(const ModelOptions& options) {
 ModelOptions model_options_from_json(const std::string& text) {
     ModelOptions options;
     try {
-        const Json json = Json::parse(text);
+        const Json json = json_from_text<Json>(text);
         std::size_t used = 3;
         options.name = json.at("name").get<std::string>();
         const std::vector<std::int64_t> input = integers_from_json(json.at("input"));

@@ -5,6 +5,7 @@
 
 #include "engine/error.h"
 #include "engine/io/checkpoint.h"
+#include "engine/io/json_values.h"
 #include "models/registry.h"
 #include "quant/qkeras/keras_model.h"
 
@@ -32,7 +33,7 @@ std::string with_schemes(const std::string& config, const SchemeList& schemes) {
 }
 
 SchemeList schemes_of(const std::string& config) {
-    const Json json = Json::parse(config, nullptr, false);
+    const Json json = json_or_discarded<Json>(config);
     if (!json.is_object() || !json.contains("schemes")) return {};
     return SchemeList::from_configuration(json["schemes"].dump());
 }

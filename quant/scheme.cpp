@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/flag_values.h"
+#include "engine/io/json_values.h"
 #include "quant/schemes.h"
 
 namespace bitloom::quant {
@@ -27,7 +28,7 @@ const SchemeEntry& entry(const std::string& name) {
 
 Json parse(const std::string& text, const std::string& who) {
     if (text.empty()) return Json::object();
-    Json json = Json::parse(text, nullptr, false);
+    Json json = json_or_discarded<Json>(text);
     if (json.is_discarded()) throw UsageError(cat(who, ": the configuration is no valid JSON"));
     return json;
 }

@@ -14,6 +14,7 @@
 #include "apps/common/text.h"
 #include "engine/data/augment.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/json_values.h"
 #include "engine/threads.h"
 #include "engine/train/callbacks.h"
 #include "engine/train/evaluator.h"
@@ -52,14 +53,14 @@ std::string to_json(const Result& r) {
 Result result_from_json(const std::string& text) {
     Result r;
     try {
-        const Json json = Json::parse(text);
+        const Json json = json_from_text<Json>(text);
         json.at("accuracy").get_to(r.accuracy);
         json.at("cross_entropy").get_to(r.cross_entropy);
         json.at("best_accuracy").get_to(r.best_accuracy);
-        json.at("epochs").get_to(r.epochs);
-        json.at("parameters").get_to(r.sizes.parameters);
-        json.at("bits").get_to(r.sizes.bits);
-        json.at("nonzero_bits").get_to(r.sizes.nonzero_bits);
+        r.epochs = integer_from_json(json.at("epochs"));
+        r.sizes.parameters = integer_from_json(json.at("parameters"));
+        r.sizes.bits = integer_from_json(json.at("bits"));
+        r.sizes.nonzero_bits = integer_from_json(json.at("nonzero_bits"));
         r.table = precision_table_from_json(json.at("precision").dump());
     } catch (const std::exception& error) {
         fail("no result of a BSQ run: ", error.what());

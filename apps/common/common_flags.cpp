@@ -7,6 +7,7 @@
 #include "cuda/backend.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/json_values.h"
 #include "ops/convolution_algorithm.h"
 
 namespace bitloom {
@@ -95,7 +96,7 @@ void resume_flags(Flags& flags, const std::string& folder, const std::vector<std
     if (!std::filesystem::exists(path)) throw UsageError(cat("--resume: ", folder, " holds no run (no config.json)"));
     const std::string recorded = read_file(path);
     flags.fill_from_json(recorded, path);
-    const Json before = Json::parse(recorded), now = Json::parse(flags.to_json());
+    const Json before = json_from_text<Json>(recorded), now = Json::parse(flags.to_json());
     for (const auto& [name, value] : now.items()) {
         if (std::find(changeable.begin(), changeable.end(), name) != changeable.end()) continue;
         if (before.contains(name) && before[name] != value)
@@ -107,7 +108,7 @@ void resume_flags(Flags& flags, const std::string& folder, const std::vector<std
 bool recorded_deterministic(const std::string& folder) {
     const std::string path = config_path(folder);
     if (!std::filesystem::exists(path)) return false;
-    const Json recorded = Json::parse(read_file(path), nullptr, false);
+    const Json recorded = json_or_discarded<Json>(read_file(path));
     return recorded.is_object() && recorded.contains("deterministic") && recorded["deterministic"] == true;
 }
 

@@ -85,7 +85,7 @@ int small_integer(const Json& json) {
 FoldScore read_score(const std::string& path) {
     FoldScore score;
     try {
-        const Json json = Json::parse(read_file(path));
+        const Json json = json_from_text<Json>(read_file(path));
         score.fold = small_integer(json.at("fold"));
         for (const Column& column : columns) json.at(column.name).get_to(score.*column.value);
         score.epochs = integer_from_json(json.at("epochs"));

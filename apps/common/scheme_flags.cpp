@@ -5,6 +5,7 @@
 
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom {
 
@@ -47,7 +48,7 @@ Asked with_qkeras_flags(const SchemeFlags& values, std::string json) {
     if (!named) asked.schemes.insert(asked.schemes.begin(), "qkeras");
     Json all = Json::object();
     if (!json.empty()) {
-        all = Json::parse(json, nullptr, false);
+        all = json_or_discarded<Json>(json);
         if (!all.is_object()) throw UsageError("--scheme-config: needs a JSON object");
         // The file of one scheme, beside which --bits names a second.
         if (values.schemes.size() == 1 && asked.schemes.size() == 2) all = {{values.schemes.front(), all}};

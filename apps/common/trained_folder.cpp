@@ -8,6 +8,7 @@
 #include "engine/data/loader.h"
 #include "engine/data/resize.h"
 #include "engine/error.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom {
 namespace {
@@ -21,7 +22,7 @@ fs::path without_slash(const std::string& folder) {
 }
 
 Json record_of(const quant::CompressedModel& model) {
-    const Json json = Json::parse(model.file.config, nullptr, false);
+    const Json json = json_or_discarded<Json>(model.file.config);
     return json.is_object() ? json : Json::object();
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "engine/io/hdf5.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom {
 
@@ -135,7 +136,7 @@ private:
 
 /// {"name": "resnet20"} -> resnet20, for messages.
 std::string model_name(const std::string& model) {
-    const auto json = nlohmann::json::parse(model, nullptr, false);
+    const auto json = json_or_discarded<nlohmann::json>(model);
     if (json.is_object() && json.contains("name") && json["name"].is_string()) return json["name"].get<std::string>();
     return "an unnamed model";
 }

@@ -12,6 +12,7 @@
 
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom {
 
@@ -298,13 +299,15 @@ void Flags::apply_json(const std::string& text, const std::string& source, bool 
     const std::string where = source + ": ";
     nlohmann::json json;
     try {
-        json = nlohmann::json::parse(text, nullptr, true, true);
+        json = json_from_text<nlohmann::json>(text, true);
     } catch (const nlohmann::json::exception& error) {
         std::string why = error.what();
         if (const auto end = why.find("] "); end != std::string::npos) why.erase(0, end + 2);
         std::replace_if(
             why.begin(), why.end(), [](unsigned char c) { return c < 0x20; }, ' ');
         usage(where, "not JSON: ", why);
+    } catch (const Error& error) {
+        usage(where, error.what());
     }
     if (!json.is_object()) usage(where, "needs a JSON object {\"flag\": value, ...}");
     for (const auto& item : json.items()) {

@@ -66,13 +66,13 @@ std::string to_json(const PrecisionTable& table) {
 PrecisionTable precision_table_from_json(const std::string& text) {
     PrecisionTable table;
     try {
-        const Json json = Json::parse(text);
+        const Json json = json_from_text<Json>(text);
         require(json.is_object(), "it is no object");
         for (const auto& [path, value] : json.items()) {
             const std::vector<std::int64_t> bits = integers_from_json(value);
-            require(bits.size() == 2, path, " has ", bits.size(), " precisions, not 2");
+            require(bits.size() == 2, in_quotes(path), " has ", bits.size(), " precisions, not 2");
             for (const std::int64_t b : bits)
-                require(b >= 0 && b <= max_bits, path, ": ", b, " bits are not in 0..", max_bits);
+                require(b >= 0 && b <= max_bits, in_quotes(path), ": ", b, " bits are not in 0..", max_bits);
             table.push_back({path, {static_cast<int>(bits[0]), static_cast<int>(bits[1])}});
         }
     } catch (const std::exception& error) {

@@ -111,13 +111,17 @@ class BitImport {
     void read_codes(BitWeight& tensor, const Module* layer, const std::string& code, const std::string& scale) {
         require(has(code), file_.path(), ": no dataset '", code, "', which its bit planes need");
         require(file_.has_attribute(code, "n"), file_.path(), ": '", code, "' has no attribute n (bits)");
-        const double bits = file_.attribute_f64(code, "n").at(0);
+        const std::vector<double> n = file_.attribute_f64(code, "n");
+        require(n.size() == 1, file_.path(), ": '", code, "' has ", n.size(), " values in its attribute n, not one");
+        const double bits = n[0];
         require(bits >= 1 && bits <= max_bits && bits == std::floor(bits), file_.path(), ": '", code, "' has ", bits,
                 " bits");
         check_shape(code, file_.shape(code), file_shape(tensor, layer));
         used_.push_back(code);
         const Tensor values = file_.read(code);
         const std::vector<float> codes = (layer ? from_file_layout(*layer, values) : values).values<float>();
+        require(std::all_of(codes.begin(), codes.end(), [=](float c) { return std::abs(c) < std::exp2(bits); }), file_.path(),
+                ": dataset '", code, "' holds codes of more than ", bits, " bits");
         tensor.set(from_codes({codes.begin(), codes.end()}, tensor.shape(), take_scale(scale), static_cast<int>(bits)));
     }
 
@@ -207,10 +211,12 @@ NetworkFile header_of(const hdf5::File& file) {
     if (file.has_attribute("", "Nbit_dict"))
         header.table = precision_table_from_json(file.attribute_string("", "Nbit_dict"));
     const auto number = [&](const char* name) {
-        return file.has_attribute("", name) && !file.attribute_is_text("", name) ? file.attribute_f64("", name).at(0) : 0;
+        if (!file.has_attribute("", name) || file.attribute_is_text("", name)) return 0.0;
+        const std::vector<double> values = file.attribute_f64("", name);
+        return values.size() == 1 && std::isfinite(values[0]) ? values[0] : 0.0;
     };
     if (file.has_attribute("", "model")) header.info.model = file.attribute_string("", "model");
-    header.info.epoch = static_cast<std::int64_t>(number("epoch"));
+    header.info.epoch = static_cast<std::int64_t>(std::clamp(number("epoch"), 0.0, 1e15));
     header.info.accuracy = number("acc");
     header.info.best_accuracy = number("best_acc");
     return header;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/flag_values.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom::bsq {
 
@@ -18,7 +19,7 @@ class Reader {
    public:
     explicit Reader(const std::string& text) {
         try {
-            json_ = Json::parse(text);
+            json_ = json_from_text<Json>(text);
         } catch (const std::exception&) {
             throw UsageError(cat("bsq: the configuration is no JSON: ", in_quotes(text)));
         }

@@ -154,7 +154,7 @@ Json json_of(const LayerOptions& layer) {
 }  // namespace
 
 PruningOptions parse_pruning_options(const std::string& json_text) {
-    const Json json = Json::parse(json_text.empty() ? "{}" : json_text, nullptr, false);
+    const Json json = json_or_discarded<Json>(json_text.empty() ? "{}" : json_text);
     if (json.is_discarded()) throw UsageError("pruning: the configuration is no valid JSON");
     PruningOptions options;
     Json overrides = Json::object();

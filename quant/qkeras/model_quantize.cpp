@@ -8,6 +8,7 @@
 #include <set>
 
 #include "engine/io/flag_values.h"
+#include "engine/io/json_values.h"
 #include "models/layers/layer.h"
 #include "quant/qkeras/layers.h"
 #include "quant/qkeras/parse.h"
@@ -56,7 +57,7 @@ std::string function_of(const Module& module) {
 
 class Dictionary {
    public:
-    explicit Dictionary(const std::string& text) : json_(Json::parse(text, nullptr, false)) {
+    explicit Dictionary(const std::string& text) : json_(json_or_discarded<Json>(text)) {
         if (json_.is_discarded()) throw UsageError("the dictionary of quantizers is no valid JSON");
         if (!json_.is_object()) throw UsageError("the dictionary of quantizers must be a JSON object");
     }

@@ -7,6 +7,7 @@
 
 #include "engine/error.h"
 #include "engine/io/flag_values.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom::quant::qkeras {
 
@@ -392,7 +393,7 @@ std::string to_string(const Quantizer& q) {
 }
 
 Quantizer quantizer_from_json(const std::string& text) {
-    const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+    const nlohmann::json json = json_or_discarded<nlohmann::json>(text);
     if (json.is_string()) return parse_quantizer(json.get<std::string>());
     if (!json.is_object() || !json.contains("class_name") || !json["class_name"].is_string())
         throw UsageError(cat("quantizer ", in_quotes(text), ": needs text, or an object with class_name and config"));

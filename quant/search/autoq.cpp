@@ -170,7 +170,7 @@ Limit limit_from_json(const Json& field) {
 }  // namespace
 
 Limits limits_from_json(const std::string& text) {
-    const Json json = Json::parse(text, nullptr, false);
+    const Json json = json_or_discarded<Json>(text);
     if (!json.is_object()) throw UsageError("limits are no JSON object");
     Limits limits;
     for (const auto& [key, fields] : json.items()) {

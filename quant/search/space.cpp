@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "engine/error.h"
+#include "engine/io/json_values.h"
 
 namespace bitloom::search {
 
@@ -283,19 +284,19 @@ std::string values_to_json(const Values& values) {
 Values values_from_json(const std::string& text) {
     Values values;
     try {
-        const auto json = nlohmann::json::parse(text);
+        const auto json = json_from_text<nlohmann::json>(text);
         require(json.is_object(), "it is no object");
         for (const auto& [name, value] : json.items()) {
             if (value.is_boolean())
                 values[name] = value.get<bool>();
             else if (value.is_number_integer())
-                values[name] = value.get<std::int64_t>();
+                values[name] = integer_from_json(value);
             else if (value.is_number())
                 values[name] = value.get<double>();
             else if (value.is_string())
                 values[name] = value.get<std::string>();
             else
-                fail("'", name, "' is no plain value");
+                fail(in_quotes(name), " is no plain value");
         }
     } catch (const std::exception& error) {
         fail("cannot read hyperparameters: ", error.what());

@@ -145,7 +145,7 @@ std::string Tuner::save() const {
 
 void Tuner::load(const std::string& text) {
     try {
-        const Json json = Json::parse(text);
+        const Json json = json_from_text<Json>(text);
         require(json.is_object() && json.value("format", "") == "bitloom-search", "it is no state of a search");
         require(integer_from_json(json.at("version")) == 1, "its version is not 1");
         require(json.at("tuner") == name(), "it is of the tuner ", json.at("tuner").dump(), ", not ", name());

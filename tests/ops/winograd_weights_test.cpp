@@ -1,8 +1,9 @@
-// Winograd's convolutions keep the transformed filters of weights: they must follow every change of these.
+// Winograd's convolutions: the transformed filters of weights that they keep must follow every change of these; and bf16.
 
 #include <gtest/gtest.h>
 
 #include "ops/convolution.h"
+#include "ops/cpu/onednn.h"
 #include "ops/cpu/simd.h"
 #include "ops/cpu/winograd.h"
 #include "tests/ops/cpu_compare.h"
@@ -54,6 +55,42 @@ TEST_F(WinogradWeights, ManyThatDie) {
         if (i % 10 != 0) continue;
         slow().conv2d_forward(g_, x_, weight, nullptr, expected);
         expect_same(y, expected, cat("weight ", i));
+    }
+}
+
+// Integers that every transform keeps exact, filters of multiples of 4 since these are divided by 4: bf16 then rounds nothing
+// but the results of the two passes whose results are bf16.
+TEST(WinogradBf16, EqualsTheReferenceOnIntegers) {
+    if (cpu::simd_lanes < 16 || !cpu::onednn::multiplies_bf16()) GTEST_SKIP() << "this CPU multiplies no bf16";
+    struct Case {
+        Shape x;
+        std::int64_t out, pad;
+    };
+    // Odd and even numbers of tiles, which are multiplied in pairs; maps that tiles reach beyond.
+    for (const auto& [x_shape, out, pad] : {Case{{9, 5, 5, 32}, 32, 1}, {{7, 6, 6, 64}, 32, 1}, {{8, 6, 8, 32}, 64, 1}, {{11, 7, 9, 32}, 48, 0}}) {
+        const Shape w_shape{out, 3, 3, x_shape[3]};
+        const Conv2dGeometry g = conv2d_geometry(x_shape, w_shape, {.padding = Padding::symmetric(pad)});
+        if (!cpu::takes_winograd(g, DType::bf16)) GTEST_SKIP() << "bf16 goes to AMX here";
+        const Shape y_shape{g.batch, g.out_h, g.out_w, g.out_c};
+        const Tensor x = integers(x_shape, 1), dy = integers(y_shape, 2);
+        Tensor weight = integers(w_shape, 3, -2, 2);
+        for (float& w : std::span(weight.write<float>(), static_cast<std::size_t>(weight.numel()))) w *= 4;
+        const std::string what = cat(x_shape, " to ", out, " channels");
+
+        Tensor y = Tensor::empty(y_shape, DType::bf16), expected_y = Tensor::empty(y_shape);
+        fast().conv2d_forward(g, x.to(DType::bf16), weight, nullptr, y);
+        slow().conv2d_forward(g, x, weight, nullptr, expected_y);
+        expect_same(y.to(DType::f32), expected_y.to(DType::bf16).to(DType::f32), what + " forward");
+
+        Tensor dx = Tensor::empty(x_shape, DType::bf16), expected_dx = Tensor::empty(x_shape);
+        fast().conv2d_backward_data(g, dy.to(DType::bf16), weight, dx);
+        slow().conv2d_backward_data(g, dy, weight, expected_dx);
+        expect_same(dx.to(DType::f32), expected_dx.to(DType::bf16).to(DType::f32), what + " backward data");
+
+        Tensor dw = Tensor::empty(w_shape), expected_dw = Tensor::empty(w_shape);
+        fast().conv2d_backward_weights(g, x.to(DType::bf16), dy.to(DType::bf16), dw, nullptr);
+        slow().conv2d_backward_weights(g, x, dy, expected_dw, nullptr);
+        expect_same(dw, expected_dw, what + " backward weights");
     }
 }
 
