@@ -11,6 +11,10 @@
 #include <immintrin.h>
 #endif
 
+// Vectors wider than the build's registers are returned below by functions that are always inlined: no ABI is
+// concerned.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 namespace bitloom::ops::cpu {
 
 /// Lanes of the widest register of floats that this build may use.
@@ -123,6 +127,26 @@ template <class V>
 #endif
         store<Half>(static_cast<void*>(to), halves);
     }
+}
+
+/// 32 bf16: those of a, rounded as store rounds, and behind them those of b.
+using TwoRounded = std::uint16_t __attribute__((vector_size(64)));
+[[gnu::always_inline]] inline TwoRounded round_two(Pack<16>::Float a, Pack<16>::Float b) {
+#ifdef __AVX512BF16__
+    return reinterpret_cast<TwoRounded>(_mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(a)));
+#else
+    bf16 both[32];
+    store(both, a);
+    store(both + 16, b);
+    return load<TwoRounded>(static_cast<const void*>(both));
+#endif
+}
+
+/// The same in the order a0, b0, a1, b1, ...: pairs, one a lane of 32 bits.
+[[gnu::always_inline]] inline Pack<16>::Int round_pairs(Pack<16>::Float a, Pack<16>::Float b) {
+    constexpr TwoRounded order{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return reinterpret_cast<Pack<16>::Int>(__builtin_shuffle(round_two(a, b), order));
 }
 
 /// Adds a b to sum, lane by lane, where the 32 bits of a lane of a and b are two bf16 whose products are added.

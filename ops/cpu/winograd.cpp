@@ -8,7 +8,7 @@
 #include "ops/cpu/winograd.h"
 
 #include "ops/cpu/onednn.h"
-#include "ops/cpu/winograd_products.h"
+#include "ops/cpu/winograd_gradient.h"
 
 namespace bitloom::ops::cpu {
 
@@ -21,7 +21,7 @@ constexpr std::int64_t least_tiles = 48;
 /// u[cell] = G w G^T of one filter w[3][3].
 template <class V>
 [[gnu::always_inline]] inline std::array<V, cells> transform_filter(const std::array<V, 9>& w) {
-    const auto expand = [](V a, V b, V c) {
+    const auto expand = [](const V& a, const V& b, const V& c) __attribute__((always_inline)) {
         const V outer = a + c;
         return std::array<V, 4>{a, (outer + b) * 0.5f, (outer - b) * 0.5f, c};
     };
@@ -105,10 +105,10 @@ const Tensor& transformed_filters(Pass pass, const Conv2dGeometry& g, const Tens
 template <class T>
 void run(const Shape& s, const T* x, const Tensor& filters, const float* bias, const T* residual, bool relu, T* y) {
     const T* u = filters.read<T>();
-    const std::int64_t blocks = (s.tiles() + block_tiles - 1) / block_tiles;
+    const std::int64_t block = block_tiles(s.filters), blocks = (s.tiles() + block - 1) / block;
     const int threads = threads_for(s.tiles() * 4 * s.filters);
-    Tensor v_memory = Tensor::empty({threads, cells * cell_stride<T>(block_tiles, s.channels)}, dtype_of<T>());
-    Tensor m_memory = Tensor::empty({threads, cells * cell_stride<float>(block_tiles, s.filters)});
+    Tensor v_memory = Tensor::empty({threads, block * cells * s.channels}, dtype_of<T>());
+    Tensor m_memory = Tensor::empty({threads, block * cells * s.filters});
     const Tensor zeros = Tensor::zeros({s.in_w * s.channels}, dtype_of<T>());
     const T* zero_line = zeros.read<T>();
     T* all_v = v_memory.write<T>();
@@ -117,10 +117,16 @@ void run(const Shape& s, const T* x, const Tensor& filters, const float* bias, c
         T* v = all_v + part * v_memory.dim(1);
         float* m = all_m + part * m_memory.dim(1);
         for (std::int64_t b = begin; b < end; ++b) {
-            const std::int64_t first = b * block_tiles, count = std::min(block_tiles, s.tiles() - first);
-            transform_input(s, x, zero_line, first, count, block_tiles, v);
+            const std::int64_t first = b * block, count = std::min(block, s.tiles() - first);
+            if (s.channels == lanes)
+                transform_input<true>(s, x, zero_line, first, count, by_tile(s.channels), v);
+            else
+                transform_input<false>(s, x, zero_line, first, count, by_tile(s.channels), v);
             multiply_cells(v, u, count, s.channels, s.filters, m);
-            transform_output(s, m, bias, residual, relu, first, count, y);
+            if (s.filters == lanes)
+                transform_output<true>(s, m, bias, residual, relu, first, count, y);
+            else
+                transform_output<false>(s, m, bias, residual, relu, first, count, y);
         }
     });
 }
@@ -143,13 +149,12 @@ std::array<double, 9> filter_of(const std::array<double, cells>& u) {
 }  // namespace
 
 bool takes_winograd(const Conv2dGeometry& g, DType activations) {
-    // On 16 channels the transforms take longer than the products of bf16 that they save, and beside AMX on any number.
+    // Beside AMX the transforms take longer than the products of bf16 that they save.
     if (activations == DType::bf16 && onednn::multiplies_tiles_of_bf16()) return false;
-    const std::int64_t least_channels = activations == DType::bf16 ? 2 * lanes : lanes;
     return simd_lanes == lanes && g.kernel_h == 3 && g.kernel_w == 3 && g.groups == 1 && g.stride_h == 1 &&
            g.stride_w == 1 && g.dilation_h == 1 && g.dilation_w == 1 && g.pad_top <= 2 && g.pad_bottom <= 2 &&
            g.pad_left <= 2 && g.pad_right <= 2 && g.in_c % lanes == 0 && g.out_c % lanes == 0 &&
-           std::min(g.in_c, g.out_c) >= least_channels && g.in_c * g.out_c <= 128 * 128 &&
+           std::min(g.in_c, g.out_c) >= lanes && g.in_c * g.out_c <= 128 * 128 &&
            forward_shape(g).tiles() >= least_tiles;
 }
 
@@ -168,11 +173,10 @@ void winograd_backward_data(const Conv2dGeometry& g, const T* dy, const Tensor& 
 template <class T>
 void winograd_backward_weights(const Conv2dGeometry& g, const T* x, const T* dy, float* dweight) {
     const Shape s = forward_shape(g);
-    const std::int64_t blocks = (s.tiles() + gradient_block_tiles - 1) / gradient_block_tiles;
+    const std::int64_t groups = s.groups(group_width<T>), blocks = (groups + block_groups<T> - 1) / block_groups<T>;
     const int parts = static_cast<int>(std::min<std::int64_t>(parts_for(s.tiles() * 4 * s.filters), blocks));
-    const std::int64_t v_size = cells * cell_stride<T>(gradient_block_tiles, s.channels);
-    const std::int64_t z_size = cells * cell_stride<T>(gradient_block_tiles, s.filters);
-    Tensor scratch = Tensor::empty({parts, v_size + z_size + pairs_size<T>(s.channels, s.filters)}, dtype_of<T>());
+    const std::int64_t v_size = block_size<T>(s.channels);
+    Tensor scratch = Tensor::empty({parts, v_size + block_size<T>(s.filters)}, dtype_of<T>());
     Tensor sums = Tensor::zeros({parts, cells * s.channels * s.filters});
     const Tensor zeros = Tensor::zeros({std::max(s.in_w * s.channels, s.filters)}, dtype_of<T>());
     const T* zero_line = zeros.read<T>();
@@ -181,11 +185,10 @@ void winograd_backward_weights(const Conv2dGeometry& g, const T* x, const T* dy,
     parallel_ranges(blocks, parts, [&](std::int64_t begin, std::int64_t end, int part) {
         T *v = all_v + part * scratch.dim(1), *z = v + v_size;
         for (std::int64_t b = begin; b < end; ++b) {
-            const std::int64_t first = b * gradient_block_tiles;
-            const std::int64_t count = std::min(gradient_block_tiles, s.tiles() - first);
-            transform_input(s, x, zero_line, first, count, gradient_block_tiles, v);
+            const std::int64_t first = b * block_groups<T>, count = std::min(block_groups<T>, groups - first);
+            transform_groups(s, x, zero_line, first, count, v);
             transform_gradient(s, dy, zero_line, first, count, z);
-            add_cells(v, z, count, s.channels, s.filters, z + z_size, all_sums + part * sums.dim(1));
+            add_cells(v, z, count, s.channels, s.filters, all_sums + part * sums.dim(1));
         }
     });
     for (std::int64_t i = 0; i < s.channels; ++i)

@@ -9,8 +9,8 @@
 namespace bitloom::ops::cpu {
 
 /// True where the kernels below compute a pass faster than the plain sums: 3x3, stride, dilation and groups 1, padding
-/// of at most 2, both numbers of channels multiples of 16 (in bf16, at least 32), and enough tiles to pay for the
-/// transform of the filters. With bf16 activations the transforms round to bf16 what they give to the products.
+/// of at most 2, both numbers of channels multiples of 16, and enough tiles to pay for the transform of the filters.
+/// With bf16 activations the transforms round to bf16 what they give to the products.
 bool takes_winograd(const Conv2dGeometry& g, DType activations);
 
 /// y = relu?(convolution [+ bias] [+ residual]). T, the storage of activations, is float or bf16; the rest is f32.

@@ -5,9 +5,6 @@
 
 #include "ops/cpu/winograd_tiles.h"
 
-// Vectors wider than the build's registers are returned below by functions that are always inlined: no ABI is concerned.
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 namespace bitloom::ops::cpu::winograd {
 
 /// A value, or a pair of bf16, in every lane, and 16 of them from memory.
@@ -49,100 +46,38 @@ template <int Rows, int Wide, class Value>
     }
 }
 
-/// m [tiles, filters] = v [tiles, channels] u [channels, filters], the columns of Wide * 16 filters; tiles up to the
-/// next multiple of Rows are computed too.
+/// Tiles of a block. V, M and U of few channels then lie in the first cache together.
+constexpr std::int64_t block_tiles(std::int64_t filters) { return filters == lanes ? 16 : 24; }
+
+/// The columns of Wide * 16 filters of M for one cell; tiles up to the next multiple of Rows are computed too.
 template <int Rows, int Wide, class Value>
 void multiply_columns(const Value* v, const Value* u, std::int64_t tiles, std::int64_t channels, std::int64_t filters,
                       float* m) {
     constexpr std::int64_t pair = together<Value>;
-    for (std::int64_t t = 0; t < tiles; t += Rows, v += Rows * channels, m += Rows * filters) {
+    for (std::int64_t t = 0; t < tiles; t += Rows, v += Rows * cells * channels, m += Rows * cells * filters) {
         Vector sums[Rows][Wide] = {};
-        multiply_tile<Rows, Wide>(v, pair, channels, u, filters * pair, channels / pair, sums);
+        multiply_tile<Rows, Wide>(v, pair, cells * channels, u, filters * pair, channels / pair, sums);
 #pragma GCC unroll 16
         for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-            for (int j = 0; j < Wide; ++j) store<Vector>(m + r * filters + j * lanes, sums[r][j]);
+            for (int j = 0; j < Wide; ++j) store<Vector>(m + r * cells * filters + j * lanes, sums[r][j]);
     }
 }
 
-/// M of a block from V and U [cell][channels / together][filters][together].
+/// M of a block from V, both laid out by_tile, and U [cell][channels / together][filters][together].
 template <class Value>
 void multiply_cells(const Value* v, const Value* u, std::int64_t tiles, std::int64_t channels, std::int64_t filters,
                     float* m) {
-    for (int cell = 0; cell < cells; ++cell) {
+    for (int cell = 0; cell < cells; ++cell, v += channels, m += filters, u += channels * filters) {
+        if (filters == lanes) {
+            channels == lanes ? multiply_columns<16, 1>(v, u, tiles, lanes, lanes, m)
+                              : multiply_columns<16, 1>(v, u, tiles, channels, lanes, m);
+            continue;
+        }
         std::int64_t from = 0;
-        const auto at = [&] { return u + from * together<Value>; };
-        for (; from + 4 * lanes <= filters; from += 4 * lanes)
-            multiply_columns<6, 4>(v, at(), tiles, channels, filters, m + from);
         for (; from + 2 * lanes <= filters; from += 2 * lanes)
-            multiply_columns<12, 2>(v, at(), tiles, channels, filters, m + from);
-        for (; from < filters; from += lanes) multiply_columns<12, 1>(v, at(), tiles, channels, filters, m + from);
-        v += cell_stride<Value>(block_tiles, channels), m += cell_stride<float>(block_tiles, filters);
-        u += channels * filters;
-    }
-}
-
-/// sums [channels, filters] += v^T z, v [steps][channels][together], z [steps][filters][together]. The block's sum is
-/// formed first and then added: with the long sum in one register, rounding errors would be several times as large.
-template <class Value>
-void add_cell(const Value* v, const Value* z, std::int64_t steps, std::int64_t channels, std::int64_t filters,
-              float* sums) {
-    constexpr std::int64_t pair = together<Value>;
-    const auto add = [&]<int Rows, int Wide>(std::int64_t channel, std::int64_t filter) {
-        Vector s[Rows][Wide] = {};
-        multiply_tile<Rows, Wide>(v + channel * pair, channels * pair, pair, z + filter * pair, filters * pair, steps,
-                                  s);
-#pragma GCC unroll 16
-        for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-            for (int j = 0; j < Wide; ++j) {
-                float* to = sums + (channel + r) * filters + filter + j * lanes;
-                store<Vector>(to, load<Vector>(to) + s[r][j]);
-            }
-    };
-    std::int64_t filter = 0;
-    for (; filter + 2 * lanes <= filters; filter += 2 * lanes)
-        for (std::int64_t channel = 0; channel < channels; channel += 8) add.template operator()<8, 2>(channel, filter);
-    for (; filter < filters; filter += lanes)
-        for (std::int64_t channel = 0; channel < channels; channel += 16)
-            add.template operator()<16, 1>(channel, filter);
-}
-
-/// The rows of two tiles as pairs; where `tiles` is odd the last has a zero beside it.
-inline void pair_tiles(const bf16* v, std::int64_t tiles, std::int64_t channels, bf16* pairs) {
-    using Int = Pack<lanes>::Int;
-    const auto widened = [](const bf16* from) {
-        return convert<Int, lanes>(load<Pack<lanes>::Half>(static_cast<const void*>(from)));
-    };
-    for (std::int64_t t = 0; t < tiles; t += 2)
-        for (std::int64_t i = 0; i < channels; i += lanes, pairs += 2 * lanes) {
-            const bf16* from = v + t * channels + i;
-            const Int second = t + 1 < tiles ? widened(from + channels) : Int{};
-            store<Int>(static_cast<void*>(pairs), widened(from) | second << 16);
-        }
-}
-
-/// Values of scratch that add_cells needs.
-template <class Value>
-constexpr std::int64_t pairs_size(std::int64_t channels, std::int64_t filters) {
-    return together<Value> == 1 ? 0 : gradient_block_tiles * (channels + filters);
-}
-
-/// dU [cell][channels][filters] += V^T Z of a block; `pairs` holds pairs_size values.
-template <class Value>
-void add_cells(const Value* v, const Value* z, std::int64_t tiles, std::int64_t channels, std::int64_t filters,
-               Value* pairs, float* sums) {
-    for (int cell = 0; cell < cells; ++cell) {
-        if constexpr (together<Value> == 2) {
-            bf16* z_pairs = pairs + gradient_block_tiles * channels;
-            pair_tiles(v, tiles, channels, pairs);
-            pair_tiles(z, tiles, filters, z_pairs);
-            add_cell<Value>(pairs, z_pairs, (tiles + 1) / 2, channels, filters, sums);
-        } else {
-            add_cell<Value>(v, z, tiles, channels, filters, sums);
-        }
-        v += cell_stride<Value>(gradient_block_tiles, channels), z += cell_stride<Value>(gradient_block_tiles, filters);
-        sums += channels * filters;
+            multiply_columns<12, 2>(v, u + from * together<Value>, tiles, channels, filters, m + from);
+        if (from < filters) multiply_columns<12, 1>(v, u + from * together<Value>, tiles, channels, filters, m + from);
     }
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Winograd's F(2x2, 3x3) on NHWC maps: tiles, and the transforms of inputs, outputs and gradients of a block of tiles.
+// Winograd's F(2x2, 3x3) on NHWC maps: tiles, and the transforms of inputs and outputs of a block of tiles.
 
 #include <array>
 
@@ -9,24 +9,16 @@
 namespace bitloom::ops::cpu::winograd {
 
 inline constexpr int lanes = 16, cells = 16;
-inline constexpr std::int64_t block_tiles = 48;           // a multiple of every number of rows of the products
-inline constexpr std::int64_t gradient_block_tiles = 64;  // the sums are read and written once a block
 using Vector = Pack<lanes>::Float;
-
-/// Values between the same tile's of two cells: a whole block of tiles and one line more, so that the sixteen
-/// cells that a transform writes side by side do not meet in the same set of the first cache.
-template <class Value>
-constexpr std::int64_t cell_stride(std::int64_t tiles, std::int64_t channels) {
-    return tiles * channels + 64 / static_cast<std::int64_t>(sizeof(Value));
-}
 
 /// A convolution in the form that the forward loops compute: y [batch, out_h, out_w, filters] of x [batch, in_h, in_w,
 /// channels] padded by `top` and `left` zeros.
 struct Shape {
     std::int64_t batch, in_h, in_w, channels, out_h, out_w, filters, top, left;
     std::int64_t tiles_down() const { return (out_h + 1) / 2; }
-    std::int64_t tiles_across() const { return (out_w + 1) / 2; }
-    std::int64_t tiles() const { return batch * tiles_down() * tiles_across(); }
+    /// Groups of tiles that cover `width` outputs of a row, in all rows of the batch.
+    std::int64_t groups(std::int64_t width) const { return batch * tiles_down() * ((out_w + width - 1) / width); }
+    std::int64_t tiles() const { return groups(2); }
 };
 
 inline Shape forward_shape(const Conv2dGeometry& g) {
@@ -36,17 +28,19 @@ inline Shape gradient_shape(const Conv2dGeometry& g) {
     return {g.batch, g.out_h, g.out_w, g.out_c, g.in_h, g.in_w, g.in_c, 2 - g.pad_top, 2 - g.pad_left};
 }
 
-/// The place of a tile: its image and the first row and column of its outputs.
+/// The place of a group of tiles that covers `width` outputs of a row: its image, the first row and column of its
+/// outputs.
+template <std::int64_t width>
 struct Place {
     std::int64_t image, row, column;
-    Place(const Shape& s, std::int64_t tile) {
-        const std::int64_t across = s.tiles_across(), per_image = s.tiles_down() * across;
-        image = tile / per_image;
-        row = tile % per_image / across * 2;
-        column = tile % across * 2;
+    Place(const Shape& s, std::int64_t group) {
+        const std::int64_t across = (s.out_w + width - 1) / width, per_image = s.tiles_down() * across;
+        image = group / per_image;
+        row = group % per_image / across * 2;
+        column = group % across * width;
     }
     void advance(const Shape& s) {
-        if ((column += 2) < s.out_w) return;
+        if ((column += width) < s.out_w) return;
         column = 0;
         if ((row += 2) < s.out_h) return;
         row = 0;
@@ -54,122 +48,153 @@ struct Place {
     }
 };
 
-/// Calls f(tile's index within the block, place) for `count` tiles from `first`.
-template <class F>
-void for_each_tile(const Shape& s, std::int64_t first, std::int64_t count, F&& f) {
-    Place place(s, first);
+/// Calls f(group's index within the block, place) for `count` groups from `first`.
+template <std::int64_t width, class F>
+void for_each_group(const Shape& s, std::int64_t first, std::int64_t count, F&& f) {
+    Place<width> place(s, first);
     for (std::int64_t t = 0; t < count; ++t, place.advance(s)) f(t, place);
 }
 
-/// Calls f(index within the block, place, length) for the runs of tiles in a row that the `count` tiles from `first`
+/// Calls f(index within the block, place, length) for the runs of groups in a row that the `count` groups from `first`
 /// form.
-template <class F>
+template <std::int64_t width, class F>
 void for_each_run(const Shape& s, std::int64_t first, std::int64_t count, F&& f) {
-    Place place(s, first);
+    Place<width> place(s, first);
     for (std::int64_t t = 0; t < count;) {
-        const std::int64_t length = std::min(count - t, (s.out_w - place.column + 1) / 2);
+        const std::int64_t length = std::min(count - t, (s.out_w - place.column + width - 1) / width);
         f(t, place, length);
         t += length;
-        place.column += 2 * (length - 1);
+        place.column += width * (length - 1);
         place.advance(s);
     }
 }
 
-/// V[cell][tile][channel]. Neighbours in a row share two of the four columns of their windows, whose transforms by
-/// column are kept.
-template <class T, class Value>
-void transform_input(const Shape& s, const T* x, const T* zeros, std::int64_t first, std::int64_t count,
-                     std::int64_t block, Value* v) {
-    const std::int64_t line = s.in_w * s.channels, stride = cell_stride<Value>(block, s.channels);
-    for_each_run(s, first, count, [&](std::int64_t t, const Place& p, std::int64_t length) {
-        std::array<const T*, 4> rows;
+/// Values from one group's to the next one's, and from one cell's to the next one's, in memory of transforms.
+struct Strides {
+    std::int64_t group, cell;
+};
+/// [tile][cell][channel]: what is written together lies together.
+inline Strides by_tile(std::int64_t channels) { return {cells * channels, channels}; }
+
+/// Two vectors to places `apart` values from each other; `adjacent` where that is known to be one vector.
+template <bool adjacent>
+[[gnu::always_inline]] inline void store_two(float* to, std::int64_t apart, Vector a, Vector b) {
+    store(to, a);
+    store(to + apart, b);
+}
+template <bool adjacent>
+[[gnu::always_inline]] inline void store_two(bf16* to, std::int64_t apart, Vector a, Vector b) {
+    if constexpr (adjacent) {
+        store(static_cast<void*>(to), round_two(a, b));
+    } else {
+        store(to, a);
+        store(to + apart, b);
+    }
+}
+
+/// A column of a tile's window, transformed: B^T of its four values, for 16 channels.
+using Column = std::array<Vector, 4>;
+
+/// The columns of the windows of one row of tiles.
+template <class T>
+class WindowColumns {
+   public:
+    template <std::int64_t width>
+    WindowColumns(const Shape& s, const T* x, const T* zeros, const Place<width>& p)
+        : channels_(s.channels), width_(s.in_w) {
         for (std::int64_t r = 0; r < 4; ++r) {
             const std::int64_t h = p.row - s.top + r;
-            rows[static_cast<std::size_t>(r)] = h < 0 || h >= s.in_h ? zeros : x + (p.image * s.in_h + h) * line;
+            rows_[static_cast<std::size_t>(r)] =
+                h < 0 || h >= s.in_h ? zeros : x + (p.image * s.in_h + h) * s.in_w * s.channels;
         }
+    }
+    /// Column w of the map, 16 channels from `channel`; with `checked`, zeros where it lies beyond the map.
+    template <bool checked>
+    [[gnu::always_inline]] Column at(std::int64_t w, std::int64_t channel) const {
+        if (checked && (w < 0 || w >= width_)) return {};
+        const std::int64_t i = w * channels_ + channel;
+        const Vector d0 = load<Vector>(rows_[0] + i), d1 = load<Vector>(rows_[1] + i), d2 = load<Vector>(rows_[2] + i),
+                     d3 = load<Vector>(rows_[3] + i);
+        return {d0 - d2, d1 + d2, d2 - d1, d1 - d3};
+    }
+    std::int64_t width() const { return width_; }
+
+   private:
+    std::int64_t channels_, width_;
+    std::array<const T*, 4> rows_;
+};
+
+/// The four cells of a row of a transform from the same row of its columns.
+[[gnu::always_inline]] inline std::array<Vector, 4> row_cells(const Vector& c0, const Vector& c1, const Vector& c2,
+                                                              const Vector& c3) {
+    return {c0 - c2, c1 + c2, c2 - c1, c1 - c3};
+}
+
+/// V of `count` tiles from `first`. Neighbours in a row share two of the four columns of their windows, whose
+/// transforms by column are kept. `sixteen`: there are 16 channels, and the cells lie side by side.
+template <bool sixteen, class T>
+void transform_input(const Shape& s, const T* x, const T* zeros, std::int64_t first, std::int64_t count,
+                     Strides strides, T* v) {
+    const std::int64_t apart = sixteen ? lanes : strides.cell;
+    for_each_run<2>(s, first, count, [&](std::int64_t t, const Place<2>& p, std::int64_t length) {
+        const WindowColumns columns(s, x, zeros, p);
         for (std::int64_t i = 0; i < s.channels; i += lanes) {
-            const auto column = [&](std::int64_t w) {
-                if (w < 0 || w >= s.in_w) return std::array<Vector, 4>{};
-                const std::int64_t at = w * s.channels + i;
-                const Vector d0 = load<Vector>(rows[0] + at), d1 = load<Vector>(rows[1] + at),
-                             d2 = load<Vector>(rows[2] + at), d3 = load<Vector>(rows[3] + at);
-                return std::array<Vector, 4>{d0 - d2, d1 + d2, d2 - d1, d1 - d3};
-            };
             std::int64_t w = p.column - s.left;
-            std::array<Vector, 4> c0 = column(w), c1 = column(w + 1);
-            Value* tile = v + t * s.channels + i;
-            for (std::int64_t n = 0; n < length; ++n, tile += s.channels) {
-                w += 2;
-                const std::array<Vector, 4> c2 = column(w), c3 = column(w + 1);
-                Value* to = tile;
+            const std::int64_t end = w + 2 * length, inside = std::min(end, columns.width() - 3);
+            Column c0 = columns.template at<true>(w, i), c1 = columns.template at<true>(w + 1, i);
+            T* to = v + t * strides.group + i;
+            const auto tile = [&]<bool checked>() __attribute__((always_inline)) {
+                const Column c2 = columns.template at<checked>(w + 2, i), c3 = columns.template at<checked>(w + 3, i);
 #pragma GCC unroll 4
-                for (std::size_t r = 0; r < 4; ++r, to += 4 * stride) {
-                    store(to, c0[r] - c2[r]);
-                    store(to + stride, c1[r] + c2[r]);
-                    store(to + 2 * stride, c2[r] - c1[r]);
-                    store(to + 3 * stride, c1[r] - c3[r]);
+                for (std::size_t r = 0; r < 4; ++r) {
+                    const auto row = row_cells(c0[r], c1[r], c2[r], c3[r]);
+                    T* cell = to + static_cast<std::int64_t>(r) * 4 * apart;
+                    store_two<sixteen>(cell, apart, row[0], row[1]);
+                    store_two<sixteen>(cell + 2 * apart, apart, row[2], row[3]);
                 }
                 c0 = c2, c1 = c3;
-            }
+                to += strides.group;
+                w += 2;
+            };
+            while (w < inside) tile.template operator()<false>();
+            while (w < end) tile.template operator()<true>();
         }
     });
 }
 
-template <class T>
+/// y of `count` tiles from M, laid out by_tile. `sixteen`: there are 16 filters.
+template <bool sixteen, class T>
 void transform_output(const Shape& s, const float* m, const float* bias, const T* residual, bool relu,
                       std::int64_t first, std::int64_t count, T* y) {
-    const std::int64_t stride = cell_stride<float>(block_tiles, s.filters);
-    for_each_tile(s, first, count, [&](std::int64_t t, const Place& p) {
-        const std::int64_t corner = ((p.image * s.out_h + p.row) * s.out_w + p.column) * s.filters;
+    const std::int64_t filters = sixteen ? lanes : s.filters;
+    for_each_group<2>(s, first, count, [&](std::int64_t t, const Place<2>& p) {
+        const std::int64_t corner = ((p.image * s.out_h + p.row) * s.out_w + p.column) * filters;
         const bool below = p.row + 1 < s.out_h, right = p.column + 1 < s.out_w;
-        for (std::int64_t o = 0; o < s.filters; o += lanes) {
-            const float* from = m + t * s.filters + o;
+        for (std::int64_t o = 0; o < filters; o += lanes) {
+            const float* from = m + t * cells * filters + o;
             Vector a[2][4];
 #pragma GCC unroll 4
             for (int c = 0; c < 4; ++c) {
-                const Vector m0 = load<Vector>(from + c * stride), m1 = load<Vector>(from + (4 + c) * stride),
-                             m2 = load<Vector>(from + (8 + c) * stride), m3 = load<Vector>(from + (12 + c) * stride);
+                const Vector m0 = load<Vector>(from + c * filters), m1 = load<Vector>(from + (4 + c) * filters),
+                             m2 = load<Vector>(from + (8 + c) * filters), m3 = load<Vector>(from + (12 + c) * filters);
                 a[0][c] = m0 + m1 + m2, a[1][c] = m1 - m2 - m3;
             }
             const Vector start = bias ? load<Vector>(bias + o) : Vector{};
-            const auto finish = [&](Vector sum, std::int64_t r, std::int64_t c) {
-                const std::int64_t at = corner + (r * s.out_w + c) * s.filters + o;
-                sum += start;
-                if (residual) sum += load<Vector>(residual + at);
-                if (relu) sum = sum > 0 ? sum : Vector{};
-                store(y + at, sum);
+            const auto finish = [&](int r) __attribute__((always_inline)) {
+                const std::int64_t at = corner + r * s.out_w * filters + o;
+                Vector one = a[r][0] + a[r][1] + a[r][2] + start, other = a[r][1] - a[r][2] - a[r][3] + start;
+                if (residual) {
+                    one += load<Vector>(residual + at);
+                    if (right) other += load<Vector>(residual + at + filters);
+                }
+                if (relu) one = one > 0 ? one : Vector{}, other = other > 0 ? other : Vector{};
+                if (right)
+                    store_two<sixteen>(y + at, filters, one, other);
+                else
+                    store(y + at, one);
             };
-            finish(a[0][0] + a[0][1] + a[0][2], 0, 0);
-            if (right) finish(a[0][1] - a[0][2] - a[0][3], 0, 1);
-            if (!below) continue;
-            finish(a[1][0] + a[1][1] + a[1][2], 1, 0);
-            if (right) finish(a[1][1] - a[1][2] - a[1][3], 1, 1);
-        }
-    });
-}
-
-/// Z[cell][tile][filter] = A dy A^T; outputs beyond the map count as 0.
-template <class T, class Value>
-void transform_gradient(const Shape& s, const T* dy, const T* zeros, std::int64_t first, std::int64_t count, Value* z) {
-    const std::int64_t stride = cell_stride<Value>(gradient_block_tiles, s.filters);
-    for_each_tile(s, first, count, [&](std::int64_t t, const Place& p) {
-        const T* corner = dy + ((p.image * s.out_h + p.row) * s.out_w + p.column) * s.filters;
-        const bool below = p.row + 1 < s.out_h, right = p.column + 1 < s.out_w;
-        const T* p01 = right ? corner + s.filters : zeros;
-        const T* p10 = below ? corner + s.out_w * s.filters : zeros;
-        const T* p11 = below && right ? corner + (s.out_w + 1) * s.filters : zeros;
-        for (std::int64_t o = 0; o < s.filters; o += lanes) {
-            const Vector d00 = load<Vector>(corner + o), d01 = load<Vector>(p01 + o), d10 = load<Vector>(p10 + o),
-                         d11 = load<Vector>(p11 + o);
-            const Vector left[4] = {d00, d00 + d10, d00 - d10, -d10}, other[4] = {d01, d01 + d11, d01 - d11, -d11};
-            Value* to = z + t * s.filters + o;
-#pragma GCC unroll 4
-            for (int r = 0; r < 4; ++r, to += 4 * stride) {
-                store(to, left[r]);
-                store(to + stride, left[r] + other[r]);
-                store(to + 2 * stride, left[r] - other[r]);
-                store(to + 3 * stride, -other[r]);
-            }
+            finish(0);
+            if (below) finish(1);
         }
     });
 }

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "engine/allocator.h"
+#include "engine/threads.h"
 #include "ops/convolution.h"
 #include "ops/cpu/direct3x3.h"
 #include "ops/cpu/few_channels.h"
@@ -30,44 +31,46 @@ Conv2dOptions conv_options(std::int64_t stride, std::int64_t pad) {
     return {.stride_h = stride, .stride_w = stride, .padding = Padding::symmetric(pad)};
 }
 
-void expect_convolution_equals_reference(const ConvCase& c, const std::string& what) {
+/// Activations are stored as `storage`; the operands are small integers, so every sum is exact and rounded once.
+void expect_convolution_equals_reference(const ConvCase& c, const std::string& what, DType storage = DType::f32) {
     const Conv2dGeometry g = c.geometry();
     const Shape y_shape{g.batch, g.out_h, g.out_w, g.out_c};
     const Tensor x = integers(c.x, 1), w = integers(c.weight, 2), b = integers({g.out_c}, 3), dy = integers(y_shape, 4);
+    const Tensor stored_x = x.to(storage), stored_dy = dy.to(storage);
     for (const Tensor* bias : {static_cast<const Tensor*>(nullptr), &b}) {
-        Tensor y = poisoned(y_shape), expected = poisoned(y_shape);
-        fast().conv2d_forward(g, x, w, bias, y);
+        Tensor y = poisoned(y_shape, storage), expected = poisoned(y_shape);
+        fast().conv2d_forward(g, stored_x, w, bias, y);
         slow().conv2d_forward(g, x, w, bias, expected);
-        expect_same(y, expected, what + " forward");
+        expect_same(y, expected.to(storage), what + " forward");
     }
-    const Tensor r = integers(y_shape, 5, -9, 9);
+    const Tensor r = integers(y_shape, 5, -9, 9), stored_r = r.to(storage);
     for (const NormEpilogue epilogue : {NormEpilogue::none, NormEpilogue::relu}) {
         for (const Tensor* bias : {static_cast<const Tensor*>(nullptr), &b}) {
-            for (const Tensor* residual : {static_cast<const Tensor*>(nullptr), &r}) {
+            for (const bool residual : {false, true}) {
                 const std::string which = cat(what, " inference", epilogue == NormEpilogue::relu ? " relu" : "",
                                               bias ? " bias" : "", residual ? " residual" : "");
-                Tensor y = poisoned(y_shape), expected = poisoned(y_shape);
-                fast().conv2d_inference(g, x, w, bias, residual, epilogue, y);
-                slow().conv2d_inference(g, x, w, bias, residual, epilogue, expected);
-                expect_same(y, expected, which);
+                Tensor y = poisoned(y_shape, storage), expected = poisoned(y_shape);
+                fast().conv2d_inference(g, stored_x, w, bias, residual ? &stored_r : nullptr, epilogue, y);
+                slow().conv2d_inference(g, x, w, bias, residual ? &r : nullptr, epilogue, expected);
+                expect_same(y, expected.to(storage), which);
                 if (!residual) continue;
-                Tensor sum = r.clone();
-                fast().conv2d_inference(g, x, w, bias, &sum, epilogue, sum);
-                expect_same(sum, expected, which + " in place");
+                Tensor sum = stored_r.clone();
+                fast().conv2d_inference(g, stored_x, w, bias, &sum, epilogue, sum);
+                expect_same(sum, expected.to(storage), which + " in place");
             }
         }
     }
-    Tensor dx = poisoned(c.x), expected_dx = poisoned(c.x);
-    fast().conv2d_backward_data(g, dy, w, dx);
+    Tensor dx = poisoned(c.x, storage), expected_dx = poisoned(c.x);
+    fast().conv2d_backward_data(g, stored_dy, w, dx);
     slow().conv2d_backward_data(g, dy, w, expected_dx);
-    expect_same(dx, expected_dx, what + " backward data");
+    expect_same(dx, expected_dx.to(storage), what + " backward data");
     Tensor dw = poisoned(c.weight), expected_dw = poisoned(c.weight), db = poisoned({g.out_c}),
            expected_db = poisoned({g.out_c});
-    fast().conv2d_backward_weights(g, x, dy, dw, &db);
+    fast().conv2d_backward_weights(g, stored_x, stored_dy, dw, &db);
     slow().conv2d_backward_weights(g, x, dy, expected_dw, &expected_db);
     expect_same(dw, expected_dw, what + " backward weights");
     expect_same(db, expected_db, what + " bias gradient");
-    fast().conv2d_backward_weights(g, x, dy, dw, nullptr);
+    fast().conv2d_backward_weights(g, stored_x, stored_dy, dw, nullptr);
     expect_same(dw, expected_dw, what + " backward weights without bias");
 }
 
@@ -146,61 +149,122 @@ TEST(CpuConvolution, SixteenChannelsEqualReference) {
         EXPECT_FALSE(cpu::takes_direct3x3_forward(c.geometry()) || cpu::takes_direct3x3_backward_data(c.geometry()));
 }
 
-TEST(CpuConvolution, WinogradEqualsReferenceOnIntegers) {
+class Winograd : public ::testing::TestWithParam<DType> {
+   protected:
+    void SetUp() override {
+        const ConvCase usual{{64, 8, 8, 32}, {32, 3, 3, 32}, conv_options(1, 1)};
+        if (!cpu::takes_winograd(usual.geometry(), GetParam()))
+            GTEST_SKIP() << "short registers, or AMX, which multiplies bf16 faster";
+    }
+    static void expect_taken_and_equal(const ConvCase& c, const std::string& what) {
+        EXPECT_TRUE(cpu::takes_winograd(c.geometry(), GetParam())) << what;
+        expect_convolution_equals_reference(c, what, GetParam());
+    }
+
+   private:
+    Threads one_{1};
+};
+INSTANTIATE_TEST_SUITE_P(Storage, Winograd, ::testing::Values(DType::f32, DType::bf16),
+                         [](const auto& info) { return std::string(name_of(info.param)); });
+
+TEST_P(Winograd, EqualsReferenceOnIntegers) {
     // Odd and even maps (tiles that reach beyond the map), every padding, blocks that end within a row of tiles, every
     // number of registers that a row of filters fills.
-    const int threads = omp_get_max_threads();
+    for (const std::int64_t in : {16, 32, 48}) {
+        for (const std::int64_t out : {16, 32, 48, 64, 112}) {
+            for (const std::int64_t pad : {0, 1, 2}) {
+                const std::int64_t width = 6 + pad + (in + out) / 16 % 4;
+                expect_taken_and_equal({{9, 7, width, in}, {out, 3, 3, in}, conv_options(1, pad)},
+                                       cat(in, " to ", out, " channels, padding ", pad));
+            }
+        }
+    }
+    ConvCase uneven{{9, 5, 11, 16}, {32, 3, 3, 16}, conv_options(1, 0)};
+    uneven.options.padding = {0, 2, 1, 0};
+    expect_taken_and_equal(uneven, "uneven padding");
     for (const int count : {1, 3}) {
-        omp_set_num_threads(count);
-        for (const std::int64_t in : {16, 32, 48}) {
-            for (const std::int64_t out : {16, 32, 48, 64, 112}) {
-                for (const std::int64_t pad : {0, 1, 2}) {
-                    const std::int64_t width = 6 + pad + (in + out) / 16 % 4;
-                    ConvCase c{{9, 7, width, in}, {out, 3, 3, in}, conv_options(1, pad)};
-                    EXPECT_TRUE(cpu::takes_winograd(c.geometry(), DType::f32) || cpu::simd_lanes < 16);
-                    expect_convolution_equals_reference(c, cat(in, " to ", out, " channels, padding ", pad));
+        const Threads threads(count);
+        expect_taken_and_equal({{40, 9, 9, 32}, {32, 3, 3, 32}, conv_options(1, 1)}, "several parts of the batch");
+        expect_taken_and_equal({{5, 32, 32, 16}, {16, 3, 3, 16}, conv_options(1, 1)}, "the first stage of a ResNet");
+    }
+}
+
+TEST_P(Winograd, EqualsReferenceOnSmallMaps) {
+    // Every column of such a map is at a border; a group of tiles is wider than the row.
+    for (const std::int64_t channels : {16, 32}) {
+        for (const std::int64_t height : {1, 2}) {
+            for (const std::int64_t width : {1, 2, 3, 5}) {
+                for (const std::int64_t pad : {1, 2}) {
+                    expect_taken_and_equal({{64, height, width, channels}, {16, 3, 3, channels}, conv_options(1, pad)},
+                                           cat(height, " x ", width, " x ", channels, ", padding ", pad));
                 }
             }
         }
-        ConvCase uneven{{9, 5, 11, 16}, {32, 3, 3, 16}, conv_options(1, 0)};
-        uneven.options.padding = {0, 2, 1, 0};
-        expect_convolution_equals_reference(uneven, "uneven padding");
-        const ConvCase large{{40, 16, 16, 32}, {32, 3, 3, 32}, conv_options(1, 1)};
-        expect_convolution_equals_reference(large, "several parts of the batch");
+        expect_taken_and_equal({{64, 3, 3, channels}, {16, 3, 3, channels}, conv_options(1, 0)}, "one window a map");
     }
-    omp_set_num_threads(threads);
-    const std::vector<ConvCase> others{{{64, 8, 8, 32}, {32, 3, 3, 32}, conv_options(2, 1)},
-                                       {{64, 8, 8, 32}, {32, 3, 3, 32}, conv_options(1, 3)},
-                                       {{64, 8, 8, 24}, {32, 3, 3, 24}, conv_options(1, 1)},
-                                       {{64, 8, 8, 32}, {32, 5, 5, 32}, conv_options(1, 1)},
-                                       {{1, 4, 4, 32}, {32, 3, 3, 32}, conv_options(1, 1)}};
-    for (const ConvCase& c : others) EXPECT_FALSE(cpu::takes_winograd(c.geometry(), DType::f32)) << c.x << ' ' << c.weight;
 }
 
-TEST(CpuConvolution, WinogradRoundsLittleMoreThanPlainSums) {
-    // Against the double reference: relative L2 errors of all three passes on long sums.
-    const ConvCase c{{64, 16, 16, 32}, {32, 3, 3, 32}, conv_options(1, 1)};
+TEST_P(Winograd, RefusesOtherGeometries) {
+    for (const ConvCase& c : {ConvCase{{64, 8, 8, 32}, {32, 3, 3, 32}, conv_options(2, 1)},
+                              ConvCase{{64, 8, 8, 32}, {32, 3, 3, 32}, conv_options(1, 3)},
+                              ConvCase{{64, 8, 8, 24}, {32, 3, 3, 24}, conv_options(1, 1)},
+                              ConvCase{{64, 8, 8, 32}, {32, 5, 5, 32}, conv_options(1, 1)},
+                              ConvCase{{1, 4, 4, 32}, {32, 3, 3, 32}, conv_options(1, 1)}})
+        EXPECT_FALSE(cpu::takes_winograd(c.geometry(), GetParam())) << c.x << ' ' << c.weight;
+}
+
+TEST_P(Winograd, GivesTheSameBitsOnEveryNumberOfThreadsWhereRunsMustNotDiffer) {
+    const ConvCase c{{40, 16, 16, 16}, {32, 3, 3, 16}, conv_options(1, 1)};
     const Conv2dGeometry g = c.geometry();
-    const Tensor x = reals(c.x, 1), w = reals(c.weight, 2), dy = reals(c.x, 3);
-    const auto relative_error = [](const Tensor& got, const Tensor& want) {
-        const auto a = got.values<double>(), b = want.values<double>();
-        double error = 0, norm = 0;
-        for (std::size_t i = 0; i < a.size(); ++i) error += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
-        return std::sqrt(error / norm);
-    };
-    const auto wide = [](const Tensor& t) { return t.to(DType::f64); };
-    Tensor y = poisoned(c.x), dx = poisoned(c.x), dw = poisoned(c.weight);
-    Tensor y64 = Tensor::empty(c.x, DType::f64), dx64 = Tensor::empty(c.x, DType::f64),
-           dw64 = Tensor::empty(c.weight, DType::f64);
-    cpu::winograd_forward<float>(g, x.read<float>(), w, nullptr, nullptr, NormEpilogue::none, y.write<float>());
-    slow().conv2d_forward(g, wide(x), wide(w), nullptr, y64);
-    cpu::winograd_backward_data<float>(g, dy.read<float>(), w, dx.write<float>());
-    slow().conv2d_backward_data(g, wide(dy), wide(w), dx64);
-    cpu::winograd_backward_weights<float>(g, x.read<float>(), dy.read<float>(), dw.write<float>());
-    slow().conv2d_backward_weights(g, wide(x), wide(dy), dw64, nullptr);
-    EXPECT_LT(relative_error(y, y64), 6e-7);
-    EXPECT_LT(relative_error(dx, dx64), 6e-7);
-    EXPECT_LT(relative_error(dw, dw64), 2e-6);
+    const Tensor x = reals(c.x, 1).to(GetParam()), w = reals(c.weight, 2),
+                 dy = reals({40, 16, 16, 32}, 3).to(GetParam());
+    Tensor y[2], dx[2], dw[2];
+    set_deterministic(true);
+    for (const int k : {0, 1}) {
+        const Threads threads(1 + k);
+        y[k] = poisoned(dy.shape(), GetParam()), dx[k] = poisoned(c.x, GetParam()), dw[k] = poisoned(c.weight);
+        fast().conv2d_forward(g, x, w, nullptr, y[k]);
+        fast().conv2d_backward_data(g, dy, w, dx[k]);
+        fast().conv2d_backward_weights(g, x, dy, dw[k], nullptr);
+    }
+    set_deterministic(false);
+    expect_same(y[1], y[0], "forward");
+    expect_same(dx[1], dx[0], "backward data");
+    expect_same(dw[1], dw[0], "backward weights");
+}
+
+TEST_P(Winograd, RoundsLittleMoreThanPlainSums) {
+    // Against the double reference: relative L2 errors of all three passes on long sums. In bf16, whose unit roundoff
+    // is 2^-9, the transforms' values, the filters and the results are rounded.
+    const bool single = GetParam() == DType::f32;
+    for (const std::int64_t channels : {16, 32}) {
+        const ConvCase c{{64, 16, 16, channels}, {channels, 3, 3, channels}, conv_options(1, 1)};
+        const Conv2dGeometry g = c.geometry();
+        const Tensor x = reals(c.x, 1).to(GetParam()), w = reals(c.weight, 2), dy = reals(c.x, 3).to(GetParam());
+        const auto relative_error = [](const Tensor& got, const Tensor& want) {
+            const auto a = got.values<double>(), b = want.values<double>();
+            double error = 0, norm = 0;
+            for (std::size_t i = 0; i < a.size(); ++i) error += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+            return std::sqrt(error / norm);
+        };
+        const auto wide = [](const Tensor& t) { return t.to(DType::f64); };
+        Tensor y = poisoned(c.x, GetParam()), dx = poisoned(c.x, GetParam()), dw = poisoned(c.weight);
+        Tensor y64 = Tensor::empty(c.x, DType::f64), dx64 = Tensor::empty(c.x, DType::f64),
+               dw64 = Tensor::empty(c.weight, DType::f64);
+        const auto run = [&](auto zero) {
+            using T = decltype(zero);
+            cpu::winograd_forward<T>(g, x.read<T>(), w, nullptr, nullptr, NormEpilogue::none, y.write<T>());
+            cpu::winograd_backward_data<T>(g, dy.read<T>(), w, dx.write<T>());
+            cpu::winograd_backward_weights<T>(g, x.read<T>(), dy.read<T>(), dw.write<float>());
+        };
+        single ? run(float{}) : run(bf16{});
+        slow().conv2d_forward(g, wide(x), wide(w), nullptr, y64);
+        slow().conv2d_backward_data(g, wide(dy), wide(w), dx64);
+        slow().conv2d_backward_weights(g, wide(x), wide(dy), dw64, nullptr);
+        EXPECT_LT(relative_error(y, y64), single ? 6e-7 : 6e-3);
+        EXPECT_LT(relative_error(dx, dx64), single ? 6e-7 : 6e-3);
+        EXPECT_LT(relative_error(dw, dw64), single ? 2e-6 : 6e-3);
+    }
 }
 
 TEST(CpuConvolution, RunsOnFastImplementations) {
