@@ -8,6 +8,7 @@
 #include "ops/cpu/winograd.h"
 
 #include "ops/cpu/onednn.h"
+#include "ops/cpu/scratch.h"
 #include "ops/cpu/winograd_gradient.h"
 
 namespace bitloom::ops::cpu {
@@ -107,15 +108,13 @@ void run(const Shape& s, const T* x, const Tensor& filters, const float* bias, c
     const T* u = filters.read<T>();
     const std::int64_t block = block_tiles(s.filters), blocks = (s.tiles() + block - 1) / block;
     const int threads = threads_for(s.tiles() * 4 * s.filters);
-    Tensor v_memory = Tensor::empty({threads, block * cells * s.channels}, dtype_of<T>());
-    Tensor m_memory = Tensor::empty({threads, block * cells * s.filters});
+    const ScratchParts<T> v_memory(threads, block * cells * s.channels);
+    const ScratchParts<float> m_memory(threads, block * cells * s.filters);
     const Tensor zeros = Tensor::zeros({s.in_w * s.channels}, dtype_of<T>());
     const T* zero_line = zeros.read<T>();
-    T* all_v = v_memory.write<T>();
-    float* all_m = m_memory.write<float>();
     parallel_ranges(blocks, threads, [&](std::int64_t begin, std::int64_t end, int part) {
-        T* v = all_v + part * v_memory.dim(1);
-        float* m = all_m + part * m_memory.dim(1);
+        T* v = v_memory.part(part);
+        float* m = m_memory.part(part);
         for (std::int64_t b = begin; b < end; ++b) {
             const std::int64_t first = b * block, count = std::min(block, s.tiles() - first);
             if (s.channels == lanes)
@@ -175,20 +174,20 @@ void winograd_backward_weights(const Conv2dGeometry& g, const T* x, const T* dy,
     const Shape s = forward_shape(g);
     const std::int64_t groups = s.groups(group_width<T>), blocks = (groups + block_groups<T> - 1) / block_groups<T>;
     const int parts = static_cast<int>(std::min<std::int64_t>(parts_for(s.tiles() * 4 * s.filters), blocks));
-    const std::int64_t v_size = block_size<T>(s.channels);
-    Tensor scratch = Tensor::empty({parts, v_size + block_size<T>(s.filters)}, dtype_of<T>());
-    Tensor sums = Tensor::zeros({parts, cells * s.channels * s.filters});
+    const ScratchParts<T> v_memory(parts, block_size<T>(s.channels)), z_memory(parts, block_size<T>(s.filters));
+    const std::int64_t size = cells * s.channels * s.filters;
+    const ScratchParts<float> sums(parts, size);
     const Tensor zeros = Tensor::zeros({std::max(s.in_w * s.channels, s.filters)}, dtype_of<T>());
     const T* zero_line = zeros.read<T>();
-    T* all_v = scratch.write<T>();
-    float* all_sums = sums.write<float>();
     parallel_ranges(blocks, parts, [&](std::int64_t begin, std::int64_t end, int part) {
-        T *v = all_v + part * scratch.dim(1), *z = v + v_size;
+        T *v = v_memory.part(part), *z = z_memory.part(part);
+        float* sum = sums.part(part);
+        std::fill_n(sum, size, 0.0f);
         for (std::int64_t b = begin; b < end; ++b) {
             const std::int64_t first = b * block_groups<T>, count = std::min(block_groups<T>, groups - first);
             transform_groups(s, x, zero_line, first, count, v);
             transform_gradient(s, dy, zero_line, first, count, z);
-            add_cells(v, z, count, s.channels, s.filters, all_sums + part * sums.dim(1));
+            add_cells(v, z, count, s.channels, s.filters, sum);
         }
     });
     for (std::int64_t i = 0; i < s.channels; ++i)
@@ -197,7 +196,7 @@ void winograd_backward_weights(const Conv2dGeometry& g, const T* x, const T* dy,
             for (int part = 0; part < parts; ++part)
                 for (std::int64_t cell = 0; cell < cells; ++cell)
                     u[static_cast<std::size_t>(cell)] +=
-                        all_sums[part * sums.dim(1) + (cell * s.channels + i) * s.filters + o];
+                        sums.part(part)[(cell * s.channels + i) * s.filters + o];
             const std::array<double, 9> w = filter_of(u);
             for (std::int64_t k = 0; k < 9; ++k)
                 dweight[(o * 9 + k) * s.channels + i] = static_cast<float>(w[static_cast<std::size_t>(k)]);

@@ -76,7 +76,7 @@ class Bf16Networks : public testing::TestWithParam<const char*> {
 
 /// What bf16 activations cost is shown by the reference device, which computes in f64 and rounds each result once: on
 /// few images, whose statistics amplify every rounding, up to a third of the gradient. The fast kernels may cost little
-/// more.
+/// more: those by Winograd also round what they multiply.
 TEST_P(Bf16Networks, GradientsAreAsCloseToFullPrecisionAsTheFormatAllows) {
     const std::string name = GetParam();
     const Gradients exact = gradients_of(name, DType::f64, DType::f64, reference_device);
@@ -85,7 +85,7 @@ TEST_P(Bf16Networks, GradientsAreAsCloseToFullPrecisionAsTheFormatAllows) {
     const double unavoidable = relative_error(rounded, exact);
     EXPECT_GT(unavoidable, 1e-3) << "nothing was rounded: is this bf16?";
     EXPECT_LT(unavoidable, 0.5);
-    EXPECT_LT(relative_error(actual, exact), 1.1 * unavoidable + 1e-3);
+    EXPECT_LT(relative_error(actual, exact), 1.3 * unavoidable + 1e-3);
     EXPECT_NEAR(rounded.loss, exact.loss, 0.02 * exact.loss);
     EXPECT_NEAR(actual.loss, exact.loss, 0.02 * exact.loss);
 }
