@@ -295,7 +295,6 @@ ReportTable summary_table(const std::vector<Compared>& networks) {
 int run(int argc, char** argv) {
     CompareFlags values;
     CommonFlags common;
-    common.out_dir = "plots/";
     DataFlags data_flags;
     data_flags.dataset = "svhn";
     Flags flags(
@@ -304,18 +303,13 @@ int run(int argc, char** argv) {
         "confusion and learning curves, and what the flags ask for; as PDF, SVG and CSV, and all of it in "
         "compare_report.html. The test images are those of the networks' data set, unless the flags of data say "
         "otherwise.");
-    add_common_flags(flags, common);
-    flags.alias("outdir", "out-dir");
-    flags.alias("o", "out-dir");
+    add_plotting_flags(flags, common);
     add_compare_flags(flags, values);
     add_data_flags(flags, data_flags);
     flags.example("-m 'runs/a/full_0;runs/a/pruned_full_0' -n 'BF;BP' -wPOR -o plots",
                   "weights, profiles, operations and ROC curves of two networks");
     flags.example("--kFold -m 'runs/a/full_0;runs/a/quant_8bit_0' -o plots", "ROC curves with bands over the folds");
-    const std::vector<std::string> arguments = expand_short_options(argc, argv, "wPORFah", "nmpo");
-    std::vector<const char*> pointers;
-    for (const std::string& argument : arguments) pointers.push_back(argument.c_str());
-    flags.parse(static_cast<int>(pointers.size()), pointers.data());
+    parse_short_options(flags, argc, argv, "wPORFah", "nmpo");
     const std::string record = common.out_dir + "/records/compare";
     if (common.resume) resume_flags(flags, record, {"resume", "out-dir", "data-dir", "device", "threads"});
     if (values.all)

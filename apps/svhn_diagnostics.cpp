@@ -218,7 +218,6 @@ void add_details(Report& report, FigureFolder& figures, const std::vector<Group>
 int run(int argc, char** argv) {
     DiagnosticsFlags values;
     CommonFlags common;
-    common.out_dir = "plots/";
     DataFlags data_flags;
     data_flags.dataset = "svhn";
     Flags flags(
@@ -227,18 +226,13 @@ int run(int argc, char** argv) {
         "the folds as box plots, a pair of boxes a bit width: as trained, and pruned. With tables, learning "
         "curves and confusion matrices, as PDF, SVG and CSV, and all of it in PREFIX_report.html. The test "
         "images are those of the networks' data set, unless the flags of data say otherwise.");
-    add_common_flags(flags, common);
-    flags.alias("outdir", "out-dir");
-    flags.alias("o", "out-dir");
+    add_plotting_flags(flags, common);
     add_diagnostics_flags(flags, values);
     add_data_flags(flags, data_flags);
     flags.example("-m 'runs/a/quant_8bit;runs/a/quant_4bit;runs/a/full' -k 3 -o plots",
                   "three networks of three folds each, with what there is of pruned_quant_8bit_0 and so on");
     flags.example("-k 0 -m 'runs/a/full_0;runs/b/full_0' -n 'first;second' -p two -o plots", "two networks alone");
-    const std::vector<std::string> arguments = expand_short_options(argc, argv, "h", "omnpek");
-    std::vector<const char*> pointers;
-    for (const std::string& argument : arguments) pointers.push_back(argument.c_str());
-    flags.parse(static_cast<int>(pointers.size()), pointers.data());
+    parse_short_options(flags, argc, argv, "h", "omnpek");
     const std::string record = common.out_dir + "/records/diagnostics_" + values.prefix;
     if (common.resume) resume_flags(flags, record, {"resume", "out-dir", "data-dir", "device", "threads"});
     const std::vector<std::string> models = split_semicolons(values.models);

@@ -18,12 +18,13 @@ struct ModelOptions {
     /// ResNets: "A" or "B" (the shortcut). tuned_cnn: "max", "avg" or "flatten" behind the convolutions; "-separable"
     /// behind it makes these separable.
     std::string variant{};
-    std::string activation{};  ///< svhn_cnn: a name of layers::make_activation
+    std::string activation{};  ///< svhn_cnn, svhn_cnn_128: a name of layers::make_activation
     /// svhn_cnn: of the moving averages, "keras_fused", "biased" or "unbiased".
     std::string moving_variance{};
     // svhn_cnn, tuned_cnn (without strides): one value a convolution; dense_units one value a hidden dense layer.
     std::vector<std::int64_t> filters{}, kernels{}, strides{}, pooling{}, dense_units{};
-    std::vector<double> dropout{};  ///< tuned_cnn: one rate, behind each hidden dense layer
+    /// tuned_cnn: one rate, behind each hidden dense layer; svhn_cnn_128: one a convolution.
+    std::vector<double> dropout{};
 };
 
 }  // namespace bitloom

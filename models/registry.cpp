@@ -41,6 +41,11 @@ std::vector<Entry> make_entries() {
     svhn.activation = "relu";
     svhn.moving_variance = "keras_fused";
     entries.push_back({"SVHN network of the QKeras experiments: 3 convolutions, 2 dense layers", svhn, make_svhn_cnn});
+    ModelOptions fixed = svhn;
+    fixed.name = "svhn_cnn_128";
+    fixed.dense_units.clear();
+    fixed.dropout = {0.25, 0.25, 0.25};
+    entries.push_back({"the same with zero padding, dropout and one dense layer of 128 units", fixed, make_svhn_cnn_128});
     for (const std::int64_t depth : {20, 32, 44, 56, 110}) {
         ModelOptions resnet = defaults_for(cat("resnet", depth), {32, 32, 3});
         resnet.variant = "B";

@@ -14,6 +14,12 @@ namespace bitloom {
 /// UsageError where the lists disagree in length or a map becomes empty.
 std::unique_ptr<Module> make_svhn_cnn(const ModelOptions& options);
 
+/// The network under qkeras_cnn and the float_cnn_*Prune builders of svhn-qkeras.md, section 4.2, without the quantizers and
+/// masks that these bake in and that schemes attach here: make_svhn_cnn with a row of zeros around each convolution's input,
+/// max pooling wherever `pooling` is not 0, dropout behind each convolution's activation, one dense layer of 128 units, and an
+/// output layer named "output", which pruning leaves alone by its name.
+std::unique_ptr<Module> make_svhn_cnn_128(const ModelOptions& options);
+
 /// The network that svhn_tune searches (svhn-qkeras.md, section 4.3): batch norm on the input, then for each SAME
 /// convolution 2x2 pooling (2: max, 1: average), batch norm and ReLU; the map is reduced as `variant` says; dense layers
 /// (0 units: none) with batch norm, ReLU and dropout; a dense output layer. All with bias, Glorot uniform. Throws UsageError

@@ -1,5 +1,6 @@
 #pragma once
-// How a backend declares its kernels: by the table's own types, so that each signature stands in ops/kernels.h alone.
+// How a backend declares its kernels: by the table's own types, so that each signature stands in the table alone (ops/kernels.h,
+// quant/kernels.h).
 
 #include "ops/kernels.h"
 
@@ -8,8 +9,8 @@ namespace bitloom::ops {
 namespace detail {
 template <class>
 struct FunctionOf;
-template <class F>
-struct FunctionOf<F* OpKernels::*> {
+template <class F, class Table>
+struct FunctionOf<F* Table::*> {
     using type = F;
 };
 }  // namespace detail

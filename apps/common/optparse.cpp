@@ -42,6 +42,21 @@ std::vector<std::string> expand_short_options(int argc, const char* const* argv,
     return arguments;
 }
 
+void parse_short_options(Flags& flags, int argc, const char* const* argv, const std::string& switches,
+                         const std::string& valued) {
+    const std::vector<std::string> arguments = expand_short_options(argc, argv, switches, valued);
+    std::vector<const char*> pointers;
+    for (const std::string& argument : arguments) pointers.push_back(argument.c_str());
+    flags.parse(static_cast<int>(pointers.size()), pointers.data());
+}
+
+void add_plotting_flags(Flags& flags, CommonFlags& common) {
+    common.out_dir = "plots/";
+    add_common_flags(flags, common);
+    flags.alias("outdir", "out-dir");
+    flags.alias("o", "out-dir");
+}
+
 std::vector<std::string> split_semicolons(const std::string& text) {
     std::vector<std::string> items;
     for (std::size_t begin = 0; begin <= text.size();) {

@@ -2,29 +2,24 @@
 // The schemes' kernels of the `cpu` device: vectorised loops over OpenMP threads. All compute in f32;
 // activations of quantize, batch_norm_quantize and their gradients may be kept as bf16. Contracts: quant/kernels.h.
 
+#include "ops/kernel_function.h"
 #include "quant/kernels.h"
 
 namespace bitloom::quant::cpu {
 
 // mask.cpp
-void apply_mask(const Tensor& x, const Tensor& mask, Tensor& y);
+ops::KernelFunction<&QuantKernels::apply_mask> apply_mask;
 
 // element.cpp
-void uniform(PhiloxStream, Tensor& y);
-void quantize(const ElementRule&, const Tensor& x, const Tensor* mask, const Tensor* draws, Tensor& y);
-void quantize_backward(const ElementRule&, const Tensor& x, const Tensor* mask, const Tensor* draws, const Tensor& dy,
-                       Tensor& dx);
+ops::KernelFunction<&QuantKernels::uniform> uniform;
+ops::KernelFunction<&QuantKernels::quantize> quantize;
+ops::KernelFunction<&QuantKernels::quantize_backward> quantize_backward;
 
 // scale.cpp
-void quantize_scaled(const ScaleRule&, const Tensor& x, const Tensor* groups, const Tensor* given, const Tensor* draws,
-                     const Tensor* second, Tensor& y, Tensor& scale, Tensor* gradient);
+ops::KernelFunction<&QuantKernels::quantize_scaled> quantize_scaled;
 
 // batch_norm.cpp
-void batch_norm_quantize(const ElementRule&, bool training, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                         const Tensor* residual, double epsilon, Tensor& mean, Tensor& variance, Tensor& y, Tensor& map);
-void batch_norm_quantize_backward(const ElementRule&, bool training, const Tensor& dy, const Tensor& x,
-                                  const Tensor* residual, const Tensor& gamma, const Tensor& mean, const Tensor& variance,
-                                  const Tensor& map, double epsilon, Tensor* dx, Tensor* dresidual, Tensor& dgamma,
-                                  Tensor& dbeta);
+ops::KernelFunction<&QuantKernels::batch_norm_quantize> batch_norm_quantize;
+ops::KernelFunction<&QuantKernels::batch_norm_quantize_backward> batch_norm_quantize_backward;
 
 }  // namespace bitloom::quant::cpu

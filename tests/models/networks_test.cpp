@@ -9,6 +9,7 @@
 #include "engine/io/checkpoint.h"
 #include "engine/parameter.h"
 #include "models/initializers.h"
+#include "models/layers/dropout.h"
 #include "models/layers/normalization.h"
 #include "models/registry.h"
 #include "ops/loss.h"
@@ -32,6 +33,9 @@ ParameterCounts counts(const ModelOptions& options) { return count_parameters(*m
 TEST(Networks, HaveTheParametersOfTheSpecifications) {
     EXPECT_EQ(counts(named("svhn_cnn")).trainable, 13892);
     EXPECT_EQ(counts(named("svhn_cnn")).total, 14222);
+    // Kernels 432, 2,304, 3,456, 4 x 4 x 24 x 128 and 128 x 10, ten biases; gamma and beta of 3 + 16 + 16 + 24 + 128 channels.
+    EXPECT_EQ(counts(named("svhn_cnn_128")).trainable, 56634 + 374);
+    EXPECT_EQ(counts(named("svhn_cnn_128")).total, 56634 + 748);
     EXPECT_EQ(counts(named("resnet20", "B")).trainable, 272474);
     EXPECT_EQ(counts(named("resnet20", "A")).trainable, 269722);
     EXPECT_EQ(counts(named("mnist_mlp")).total, 549010);
@@ -191,6 +195,35 @@ TEST(Networks, DescriptionRebuildsTheModel) {
     EXPECT_EQ(graph.at("output_dense").output_shape, (Shape{1, 3}));
     for (const std::string& name : model_names())
         EXPECT_EQ(describe(model_options_from_json(describe(named(name)))), describe(named(name)));
+}
+
+// svhn-qkeras.md, 4.2: zero padding of 1, dropout of 0.25, a dense layer of 128, an output named "output".
+TEST(Networks, TheSourcesOtherBuildersPadDropAndHaveOneDenseLayer) {
+    EXPECT_THAT(layer_names("svhn_cnn_128"),
+                ElementsAre("batch_normalization", "zero_padding2d", "conv_0", "max_pooling2d", "batch_normalization_1",
+                            "conv_act_0", "dropout", "zero_padding2d_1", "conv_1", "max_pooling2d_1", "batch_normalization_2",
+                            "conv_act_1", "dropout_1", "zero_padding2d_2", "conv_2", "max_pooling2d_2",
+                            "batch_normalization_3", "conv_act_2", "dropout_2", "flatten", "dense_0",
+                            "batch_normalization_4", "dense_act_0", "output"));
+    ModelOptions options = named("svhn_cnn_128");
+    options.pooling = {2, 1, 0};  // 1 pools too, by the maximum
+    options.dropout = {0.25, 0, 0.5};
+    const auto network = make_model(options);
+    const Graph graph = Graph::trace(*network, {2, 32, 32, 3});
+    EXPECT_EQ(graph.at("conv_0").output_shape, (Shape{2, 32, 32, 16}));
+    EXPECT_EQ(graph.at("max_pooling2d_1").output_shape, (Shape{2, 8, 8, 16}));
+    EXPECT_EQ(graph.at("conv_act_2").output_shape, (Shape{2, 8, 8, 24}));
+    EXPECT_EQ(graph.at("dense_0").output_shape, (Shape{2, 128}));
+    EXPECT_EQ(graph.at("output").output_shape, (Shape{2, 10}));
+    EXPECT_DOUBLE_EQ(dynamic_cast<layers::Dropout&>(network->at("dropout_1")).rate(), 0.5);
+    EXPECT_EQ(describe(model_options_from_json(describe(options))), describe(options));
+    options.dense_units = {64};
+    EXPECT_THAT(message_of([&] { make_model(options); }), HasSubstr("dense_units"));
+    options = named("svhn_cnn_128");
+    options.dropout = {0.25};
+    EXPECT_THAT(message_of([&] { make_model(options); }), HasSubstr("one rate a convolution"));
+    options.dropout = {0.25, 1, 0};
+    EXPECT_THAT(message_of([&] { make_model(options); }), HasSubstr("below 1"));
 }
 
 TEST(Networks, RefuseWhatTheyCannotBuild) {
