@@ -87,7 +87,8 @@ bool ActivationQuantizer::fuses(const Context& context, const Var& x) const {
     const ElementRule* rule = quantizer_.fixed_rule(context.training);
     return rule && rule->kind == ElementKind::relu && rule->slope == 0 && !rule->cap_output && rule->noise == 1 &&
            rule->through && rule->rounding == ElementRounding::nearest && rule->count < (1 << 22) &&
-           (x.dtype() == DType::f32 || x.dtype() == DType::f64 || x.dtype() == DType::bf16) &&
+           (x.dtype() == DType::f32 || x.dtype() == DType::f64 ||
+            (x.dtype() == DType::bf16 && x.device().kind != DeviceKind::reference)) &&
            quant_kernels(x.device()).batch_norm_quantize != nullptr;
 }
 

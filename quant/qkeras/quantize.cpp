@@ -190,8 +190,10 @@ Quantized TensorQuantizer::run(const Var& x, const Pass& pass, bool report) cons
     require_shape(quantizer_, "draws", pass.draws, x);
     require_shape(quantizer_, "second draws", pass.second_draws, x);
     require_shape(quantizer_, "a mask", pass.mask, x);
-    const bool element_wise = !uses_scale_[pass.training] && quantizer_.kind != QuantizerKind::quantized_hswish;
-    if (x.dtype() == DType::bf16 && !element_wise) {
+    // Kernels of one element read and write bf16 themselves, but those of the reference device.
+    const bool direct = !uses_scale_[pass.training] && quantizer_.kind != QuantizerKind::quantized_hswish &&
+                        x.device().kind != DeviceKind::reference;
+    if (x.dtype() == DType::bf16 && !direct) {
         Quantized wide = run(ops::cast(x, DType::f32), pass, report);
         wide.values = ops::cast(wide.values, DType::bf16);
         return wide;

@@ -66,6 +66,13 @@ TEST(QuantizersInBf16, GiveTheirF32ValueRoundedOnce) {
         site.assign_paths("act");
         const auto apply = [&](Context& context, const Var& v) { return quantizer.apply(context, site, v); };
         const Passed wide = pass(x, g, DType::f32, apply), narrow = pass(x, g, DType::bf16, apply);
+        const auto on_reference = [&](Context& context, const Var& v) {
+            return ops::cast(quantizer.apply(context, site, context.tape.constant(v.value().to(reference_device))), DType::f32);
+        };
+        Tape tape(Tape::Mode::inference);
+        Context context{.tape = tape, .training = true, .seed = 5, .step = 2};
+        const Var reference = on_reference(context, tape.constant(x.to(DType::bf16)));
+        EXPECT_EQ(reference.value().values<double>(), narrow.value);
         for (std::size_t i = 0; i < wide.value.size(); ++i) {
             EXPECT_EQ(narrow.value[i], bf16_of(wide.value[i])) << i;
             EXPECT_NEAR(narrow.gradient[i], wide.gradient[i], std::abs(wide.gradient[i]) / 256) << i;
