@@ -106,7 +106,7 @@ const Tensor& transformed_filters(Pass pass, const Conv2dGeometry& g, const Tens
 template <class T>
 void run(const Shape& s, const T* x, const Tensor& filters, const float* bias, const T* residual, bool relu, T* y) {
     const T* u = filters.read<T>();
-    const std::int64_t block = block_tiles(s.filters), blocks = (s.tiles() + block - 1) / block;
+    const std::int64_t tiles = s.tiles(), block = block_tiles(s.filters), blocks = (tiles + block - 1) / block;
     const int threads = threads_for(s.tiles() * 4 * s.filters);
     const ScratchParts<T> v_memory(threads, block * cells * s.channels);
     const ScratchParts<float> m_memory(threads, block * cells * s.filters);
@@ -116,12 +116,14 @@ void run(const Shape& s, const T* x, const Tensor& filters, const float* bias, c
         T* v = v_memory.part(part);
         float* m = m_memory.part(part);
         for (std::int64_t b = begin; b < end; ++b) {
-            const std::int64_t first = b * block, count = std::min(block, s.tiles() - first);
+            const std::int64_t first = b * block, count = std::min(block, tiles - first);
             if (s.channels == lanes)
                 transform_input<true>(s, x, zero_line, first, count, by_tile(s.channels), v);
             else
                 transform_input<false>(s, x, zero_line, first, count, by_tile(s.channels), v);
-            multiply_cells(v, u, count, s.channels, s.filters, m);
+            multiply_cells(v, u, count, s.channels, s.filters, m,
+                           Prefetch(x + s.lines_below(), s.x_values(), first + count, count, tiles),
+                           Prefetch(y, s.y_values(), first + count, count, tiles));
             if (s.filters == lanes)
                 transform_output<true>(s, m, bias, residual, relu, first, count, y);
             else
@@ -130,19 +132,42 @@ void run(const Shape& s, const T* x, const Tensor& filters, const float* bias, c
     });
 }
 
-/// dw = G^T dU G of one filter, cells in double: they are sums over the parts.
-std::array<double, 9> filter_of(const std::array<double, cells>& u) {
-    const auto contract = [](double a, double b, double c, double d) {
-        return std::array<double, 3>{a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d};
+/// dw = G^T dU G of one filter, or of one a lane.
+template <class V>
+[[gnu::always_inline]] inline std::array<V, 9> filter_of(const std::array<V, cells>& u) {
+    const auto contract = [](const V& a, const V& b, const V& c, const V& d) __attribute__((always_inline)) {
+        return std::array<V, 3>{a + (b + c) * 0.5, (b - c) * 0.5, (b + c) * 0.5 + d};
     };
-    std::array<std::array<double, 3>, 4> columns;  // of G^T u, by column of u
+    std::array<std::array<V, 3>, 4> columns;  // of G^T u, by column of u
     for (std::size_t c = 0; c < 4; ++c) columns[c] = contract(u[c], u[4 + c], u[8 + c], u[12 + c]);
-    std::array<double, 9> w;
+    std::array<V, 9> w;
     for (std::size_t r = 0; r < 3; ++r) {
         const auto row = contract(columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
         std::copy(row.begin(), row.end(), w.begin() + static_cast<std::ptrdiff_t>(r * 3));
     }
     return w;
+}
+
+/// dw of all filters from the parts' dU [cell][channel][filter], in double: they are sums over the parts.
+void add_parts(const Shape& s, const ScratchParts<float>& sums, int parts, float* dweight) {
+    using Doubles = double __attribute__((vector_size(64)));
+    constexpr std::int64_t wide = sizeof(Doubles) / sizeof(double);
+    parallel_items(s.filters / lanes, lanes * s.channels * cells * parts, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = 0; i < s.channels; ++i)
+            for (std::int64_t o = begin * lanes; o < end * lanes; o += wide) {
+                std::array<Doubles, cells> u{};
+                for (int part = 0; part < parts; ++part)
+                    for (std::int64_t cell = 0; cell < cells; ++cell)
+                        u[static_cast<std::size_t>(cell)] += __builtin_convertvector(
+                            load<Pack<wide>::Float>(sums.part(part) + (cell * s.channels + i) * s.filters + o),
+                            Doubles);
+                const std::array<Doubles, 9> w = filter_of(u);
+                for (std::int64_t l = 0; l < wide; ++l)
+                    for (std::int64_t k = 0; k < 9; ++k)
+                        dweight[((o + l) * 9 + k) * s.channels + i] =
+                            static_cast<float>(w[static_cast<std::size_t>(k)][l]);
+            }
+    });
 }
 
 }  // namespace
@@ -187,20 +212,12 @@ void winograd_backward_weights(const Conv2dGeometry& g, const T* x, const T* dy,
             const std::int64_t first = b * block_groups<T>, count = std::min(block_groups<T>, groups - first);
             transform_groups(s, x, zero_line, first, count, v);
             transform_gradient(s, dy, zero_line, first, count, z);
-            add_cells(v, z, count, s.channels, s.filters, sum);
+            add_cells(v, z, count, s.channels, s.filters, sum,
+                      Prefetch(x + s.lines_below(), s.x_values(), first + count, count, groups),
+                      Prefetch(dy, s.y_values(), first + count, count, groups));
         }
     });
-    for (std::int64_t i = 0; i < s.channels; ++i)
-        for (std::int64_t o = 0; o < s.filters; ++o) {
-            std::array<double, cells> u{};
-            for (int part = 0; part < parts; ++part)
-                for (std::int64_t cell = 0; cell < cells; ++cell)
-                    u[static_cast<std::size_t>(cell)] +=
-                        sums.part(part)[(cell * s.channels + i) * s.filters + o];
-            const std::array<double, 9> w = filter_of(u);
-            for (std::int64_t k = 0; k < 9; ++k)
-                dweight[(o * 9 + k) * s.channels + i] = static_cast<float>(w[static_cast<std::size_t>(k)]);
-        }
+    add_parts(s, sums, parts, dweight);
 }
 
 template void winograd_forward(const Conv2dGeometry&, const float*, const Tensor&, const float*, const float*,

@@ -7,7 +7,7 @@
 
 namespace bitloom::ops::cpu::winograd {
 
-inline constexpr std::int64_t gradient_block_tiles = 64;  // the sums are read and written once a block
+inline constexpr std::int64_t gradient_block_tiles = 96;  // the sums are read and written once a block
 
 /// Tiles of a group, groups of a block, and outputs in a row of a group.
 template <class T>
@@ -141,10 +141,13 @@ void add_cell(const T* v, const T* z, std::int64_t steps, std::int64_t channels,
             add.template operator()<16, 1>(channel, filter);
 }
 
-/// dU [cell][channels][filters] += V^T Z of a block of `groups` groups.
+/// dU [cell][channels][filters] += V^T Z of a block of `groups` groups. `x` and `dy`: what the next block reads.
 template <class T>
-void add_cells(const T* v, const T* z, std::int64_t groups, std::int64_t channels, std::int64_t filters, float* sums) {
+void add_cells(const T* v, const T* z, std::int64_t groups, std::int64_t channels, std::int64_t filters, float* sums,
+               Prefetch x, Prefetch dy) {
     for (int cell = 0; cell < cells; ++cell) {
+        x.next_part<false>();
+        dy.next_part<false>();
         add_cell<T>(v, z, groups, channels, filters, sums);
         v += by_cell<T>(channels).cell, z += by_cell<T>(filters).cell;
         sums += channels * filters;

@@ -64,11 +64,34 @@ void multiply_columns(const Value* v, const Value* u, std::int64_t tiles, std::i
     }
 }
 
-/// M of a block from V, both laid out by_tile, and U [cell][channels / together][filters][together].
+/// Asks for memory, a part a cell, while products are computed: a block's transforms then find what they read, and what
+/// they write, in the second cache.
+class Prefetch {
+   public:
+    /// The share of `values` values from `all` on that groups [first, first + count) of `groups` have.
+    template <class T>
+    Prefetch(const T* all, std::int64_t values, std::int64_t first, std::int64_t count, std::int64_t groups)
+        : next_(reinterpret_cast<const char*>(all + values * first / groups)),
+          part_((values * count / groups * static_cast<std::int64_t>(sizeof(T)) + cells - 1) / cells) {}
+    template <bool to_write>
+    void next_part() {
+        for (std::int64_t i = 0; i < part_; i += 64) __builtin_prefetch(next_ + i, to_write, 2);
+        next_ += part_;
+    }
+
+   private:
+    const char* next_;
+    std::int64_t part_;
+};
+
+/// M of a block from V, both laid out by_tile, and U [cell][channels / together][filters][together]. `x` and `y`: what
+/// the next block reads and writes.
 template <class Value>
 void multiply_cells(const Value* v, const Value* u, std::int64_t tiles, std::int64_t channels, std::int64_t filters,
-                    float* m) {
+                    float* m, Prefetch x, Prefetch y) {
     for (int cell = 0; cell < cells; ++cell, v += channels, m += filters, u += channels * filters) {
+        x.next_part<false>();
+        y.next_part<true>();
         if (filters == lanes) {
             channels == lanes ? multiply_columns<16, 1>(v, u, tiles, lanes, lanes, m)
                               : multiply_columns<16, 1>(v, u, tiles, channels, lanes, m);

@@ -19,6 +19,10 @@ struct Shape {
     /// Groups of tiles that cover `width` outputs of a row, in all rows of the batch.
     std::int64_t groups(std::int64_t width) const { return batch * tiles_down() * ((out_w + width - 1) / width); }
     std::int64_t tiles() const { return groups(2); }
+    std::int64_t x_values() const { return batch * in_h * in_w * channels; }
+    std::int64_t y_values() const { return batch * out_h * out_w * filters; }
+    /// Values of x that a window reads below its first two lines: those above, the tiles of the row before have read.
+    std::int64_t lines_below() const { return 2 * in_w * channels; }
 };
 
 inline Shape forward_shape(const Conv2dGeometry& g) {
