@@ -2,6 +2,7 @@
 #include "ops/cpu/few_channels.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/onednn.h"
+#include "ops/cpu/pair_gradient.h"
 #include "ops/cpu/slices.h"
 #include "ops/cpu/winograd.h"
 
@@ -114,6 +115,10 @@ void conv2d_backward_weights(const Conv2dGeometry& g, const Tensor& x, const Ten
             using T = decltype(storage);
             winograd_backward_weights(g, input<T>(x, who), input<T>(dy, who), pdw);
         });
+    }
+    if (takes_pair_gradient(g, x.dtype())) {
+        if (dbias) bias_backward(dy, *dbias);
+        return pair_backward_weights(g, input<bf16>(x, who), input<bf16>(dy, who), pdw);
     }
     const ThreadScope small = one_thread_if(operations(g) < filter_gradient_threshold);
     if (deterministic()) {

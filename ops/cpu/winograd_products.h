@@ -64,15 +64,16 @@ void multiply_columns(const Value* v, const Value* u, std::int64_t tiles, std::i
     }
 }
 
-/// Asks for memory, a part a cell, while products are computed: a block's transforms then find what they read, and what
-/// they write, in the second cache.
+/// Asks for memory part by part, one a cell, while products are computed: a block's transforms then find what they
+/// read, and what they write, in the second cache.
 class Prefetch {
    public:
     /// The share of `values` values from `all` on that groups [first, first + count) of `groups` have.
     template <class T>
-    Prefetch(const T* all, std::int64_t values, std::int64_t first, std::int64_t count, std::int64_t groups)
+    Prefetch(const T* all, std::int64_t values, std::int64_t first, std::int64_t count, std::int64_t groups,
+             std::int64_t parts = cells)
         : next_(reinterpret_cast<const char*>(all + values * first / groups)),
-          part_((values * count / groups * static_cast<std::int64_t>(sizeof(T)) + cells - 1) / cells) {}
+          part_((values * count / groups * static_cast<std::int64_t>(sizeof(T)) + parts - 1) / parts) {}
     template <bool to_write>
     void next_part() {
         for (std::int64_t i = 0; i < part_; i += 64) __builtin_prefetch(next_ + i, to_write, 2);

@@ -11,6 +11,7 @@
 #include "ops/cpu/direct3x3.h"
 #include "ops/cpu/few_channels.h"
 #include "ops/cpu/onednn.h"
+#include "ops/cpu/pair_gradient.h"
 #include "ops/cpu/simd.h"
 #include "ops/cpu/winograd.h"
 #include "tests/ops/cpu_compare.h"
@@ -265,6 +266,49 @@ TEST_P(Winograd, RoundsLittleMoreThanPlainSums) {
         EXPECT_LT(relative_error(dx, dx64), single ? 6e-7 : 6e-3);
         EXPECT_LT(relative_error(dw, dw64), single ? 2e-6 : 6e-3);
     }
+}
+
+TEST(CpuConvolution, FilterGradientsInPairsEqualReference) {
+    // Odd rows, whose last output has no neighbour, windows beyond every border, cells of the kernel that meet nothing
+    // but padding, blocks that end within an image, rows longer than a block.
+    std::vector<ConvCase> cases{{{5, 33, 150, 16}, {16, 3, 3, 16}, conv_options(1, 1)},
+                                {{1024, 1, 1, 16}, {32, 3, 3, 16}, conv_options(2, 1)},
+                                {{1024, 1, 1, 32}, {16, 1, 1, 32}, conv_options(1, 0)},
+                                {{40, 13, 12, 48}, {16, 2, 3, 48}, conv_options(2, 1)}};
+    for (const std::int64_t stride : {1, 2, 3})
+        for (const std::int64_t kernel : {1, 3})
+            for (const std::int64_t width : {15, 16, 19}) {
+                cases.push_back({{60, 14, width, 16}, {48, kernel, kernel, 16}, conv_options(stride, kernel / 2)});
+                cases.back().options.padding = {kernel / 2, 2, kernel - 1, 1};
+            }
+    if (!cpu::takes_pair_gradient(cases[0].geometry(), DType::bf16))
+        GTEST_SKIP() << "short registers, or AMX, which multiplies bf16 faster";
+    for (const int count : {1, 3}) {
+        const Threads threads(count);
+        for (const ConvCase& c : cases) {
+            const Conv2dGeometry g = c.geometry();
+            const std::string what = cat(c.x, " * ", c.weight, ", stride ", g.stride_w, ", ", count, " threads");
+            EXPECT_TRUE(cpu::takes_pair_gradient(g, DType::bf16)) << what;
+            const Tensor x = integers(c.x, 1).to(DType::bf16),
+                         dy = integers({g.batch, g.out_h, g.out_w, g.out_c}, 2).to(DType::bf16);
+            Tensor dw = poisoned(c.weight), expected = poisoned(c.weight), db = poisoned({g.out_c}),
+                   expected_db = poisoned({g.out_c});
+            cpu::pair_backward_weights(g, x.read<bf16>(), dy.read<bf16>(), dw.write<float>());
+            slow().conv2d_backward_weights(g, x.to(DType::f32), dy.to(DType::f32), expected, &expected_db);
+            expect_same(dw, expected, what);
+            fast().conv2d_backward_weights(g, x, dy, dw, &db);
+            expect_same(dw, expected, what + ", by the table");
+            expect_same(db, expected_db, what + ", bias");
+        }
+    }
+    const std::vector<ConvCase> others{{{60, 16, 16, 16}, {16, 5, 5, 16}, conv_options(2, 1)},
+                                       {{60, 16, 16, 24}, {16, 3, 3, 24}, conv_options(2, 1)},
+                                       {{60, 16, 16, 16}, {256, 3, 3, 16}, conv_options(2, 1)},
+                                       {{60, 16, 16, 256}, {256, 3, 3, 256}, conv_options(2, 1)},
+                                       {{4, 16, 16, 16}, {16, 3, 3, 16}, conv_options(2, 1)}};
+    for (std::size_t i = 0; i < others.size(); ++i)
+        EXPECT_EQ(cpu::takes_pair_gradient(others[i].geometry(), DType::bf16), i == 2) << others[i].weight;
+    EXPECT_FALSE(cpu::takes_pair_gradient(cases[0].geometry(), DType::f32));
 }
 
 TEST(CpuConvolution, RunsOnFastImplementations) {
