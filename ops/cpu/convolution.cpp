@@ -47,7 +47,7 @@ void conv2d_forward(const Conv2dGeometry& g, const Tensor& x, const Tensor& weig
     constexpr std::string_view who = "conv2d_forward";
     const bool is_f32 = x.dtype() == DType::f32 && y.dtype() == DType::f32;
     // Each value of y is one sum in a fixed order, whatever the threads.
-    if (is_f32 && y.numel() != 0 && takes_direct3x3_forward(g))
+    if (is_f32 && y.numel() != 0 && takes_direct3x3_forward(g) && !takes_winograd(g, DType::f32))
         return direct3x3_forward(g, input(x, who), input(weight, who), optional_input(bias, who), output(y, who));
     conv2d_inference(g, x, weight, bias, nullptr, NormEpilogue::none, y);
 }
@@ -85,7 +85,8 @@ void conv2d_backward_data(const Conv2dGeometry& g, const Tensor& dy, const Tenso
     if (dy.dtype() == DType::f32) {
         // Each value of dx is one sum in a fixed order, whatever the threads.
         if (few_channels(g)) return few_channels_backward_data(g, input(dy, who), pw, output(dx, who));
-        if (takes_direct3x3_backward_data(g)) return direct3x3_backward_data(g, input(dy, who), pw, output(dx, who));
+        if (takes_direct3x3_backward_data(g) && !takes_winograd(g, DType::f32))
+            return direct3x3_backward_data(g, input(dy, who), pw, output(dx, who));
     }
     if (takes_winograd(g, dy.dtype())) {
         return dispatch_storage(dy, [&](auto storage) {

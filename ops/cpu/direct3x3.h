@@ -1,7 +1,7 @@
 #pragma once
-// 3x3 convolutions with "same" padding whose output has 16 channels, one register of floats: the first stage of CIFAR
-// ResNets. oneDNN reads one number from memory for each multiplication here; with the nine cells of a filter in
-// registers one for every four is enough.
+// 3x3 convolutions with "same" padding whose output has 16 channels, one register of floats. oneDNN reads one number
+// from memory for each multiplication here; with the nine cells of a filter in registers one for every four is enough.
+// (Where Winograd's minimal filtering applies, it is faster.)
 
 #include "ops/kernels.h"
 
