@@ -78,7 +78,7 @@ void intermediate(const Case& c) {
 }
 
 /// logits_<weights>_<mode>: the first 64 rows; logits100_...: all.
-void logits(const Case& c, const std::string& name, const Tensor& images) {
+void logits(const Case& c, const std::string& name, const Tensor& images, const Tensor& labels) {
     const auto first = name.find('_'), second = name.find('_', first + 1);
     require(first != std::string::npos && second != std::string::npos, "is not logits_<weights>_<mode>");
     const std::string mode = name.substr(second + 1);
@@ -104,10 +104,11 @@ void logits(const Case& c, const std::string& name, const Tensor& images) {
     if (second_median <= 0.05) return;
     require(mode != "v0", "the median difference is ", median, " and, summed in another order, ", second_median,
             ", more than 0.05");
-    expect_predictions(name, got, want, c.tensor("labels", DType::i32));
+    expect_predictions(name, got, want, labels);
 }
 
 void network(const Case& c) {
+    const Tensor labels = c.tensor("labels", DType::i32);
     const Tensor images = normalized_images(c.tensor("images_u8_nhwc", DType::u8));
     std::string errors;
     for (const std::string& path : c.file().datasets(c.path())) {
@@ -115,7 +116,7 @@ void network(const Case& c) {
         if (name.find('/') != std::string::npos || name == "images_u8_nhwc" || name == "labels") continue;
         try {
             if (name.starts_with("logits")) {
-                logits(c, name, images);
+                logits(c, name, images, labels);
             } else if (name == "normalised_first2_nchw") {
                 const Tensor want = c.tensor(name);
                 expect_close(name, channels_first(images.rows(0, want.dim(0))), want, 1e-6);

@@ -98,8 +98,10 @@ void prune_one(const Case& c, const std::string& what) {
 }
 
 void prune(const Case& c) {
-    if (!c.flag_or("drop", true))
-        return informative(c.path() + ": keeps planes that fall below the threshold, which no program does");
+    if (!c.flag_or("drop", true)) {
+        informative(c.path() + ": keeps planes that fall below the threshold, which no program does");
+        return c.ignore();
+    }
     for (const std::string what : {"weight", "bias"})
         if (c.at("before").has("p" + what)) prune_one(c, what);
 }

@@ -77,12 +77,29 @@ Case Case::at(std::string_view relative) const {
         else
             path += (path.empty() ? "" : "/") + std::string(part);
     }
-    return Case(*file_, path);
+    Case there(*file_, path);
+    there.read_ = read_;
+    return there;
 }
 
 bool Case::has(std::string_view dataset) const { return file_->has(cat(path_, '/', dataset)); }
 
-Tensor Case::tensor(std::string_view dataset, DType dtype) const { return file_->read(cat(path_, '/', dataset), dtype); }
+Tensor Case::tensor(std::string_view dataset, DType dtype) const {
+    const std::string path = cat(path_, '/', dataset);
+    read_->insert(path);
+    return file_->read(path, dtype);
+}
+
+void Case::ignore() const {
+    for (const std::string& path : unread()) read_->insert(path);
+}
+
+std::vector<std::string> Case::unread() const {
+    std::vector<std::string> paths;
+    for (std::string& path : file_->datasets(path_))
+        if (!read_->contains(path)) paths.push_back(std::move(path));
+    return paths;
+}
 
 std::vector<std::string> Case::attributes() const { return file_->attributes(path_); }
 
@@ -218,7 +235,10 @@ class Walk {
     }
     void evaluate(const std::string& path, const Evaluator& evaluator) {
         try {
-            evaluator(Case(file_, path));
+            const Case c(file_, path);
+            evaluator(c);
+            const std::vector<std::string> unread = c.unread();
+            require(unread.empty(), "a dataset that this program does not know: ", unread.empty() ? "" : unread.front().substr(path.size() + 1));
         } catch (const std::exception& error) {
             return report_.failed(path, error.what());
         }

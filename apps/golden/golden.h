@@ -4,7 +4,9 @@
 
 #include <functional>
 #include <iosfwd>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,7 +18,8 @@ namespace bitloom::golden {
 /// One case: a group of the file. Datasets and attributes are named relative to it; a missing one is an Error.
 class Case {
    public:
-    Case(const hdf5::File& file, std::string path) : file_(&file), path_(std::move(path)) {}
+    Case(const hdf5::File& file, std::string path)
+        : file_(&file), path_(std::move(path)), read_(std::make_shared<std::set<std::string>>()) {}
 
     const hdf5::File& file() const { return *file_; }
     const std::string& path() const { return path_; }
@@ -27,6 +30,10 @@ class Case {
 
     bool has(std::string_view dataset) const;
     Tensor tensor(std::string_view dataset, DType dtype = DType::f32) const;
+    /// Counts everything in the group as evaluated: of cases that are for information only.
+    void ignore() const;
+    /// Datasets in and below the group that nothing has read yet, by this object or by those from at().
+    std::vector<std::string> unread() const;
 
     /// Names of the attributes.
     std::vector<std::string> attributes() const;
@@ -46,6 +53,7 @@ class Case {
    private:
     const hdf5::File* file_;
     std::string path_;
+    std::shared_ptr<std::set<std::string>> read_;  // full paths; shared with what at() returns
 };
 
 /// Evaluates one case: returns where all of it agrees, throws Error (one line, what differs) where something does not.
@@ -101,6 +109,7 @@ class Report {
 
 /// Evaluates every case of the file whose path starts with one of `only` (all, where it is empty). A group that
 /// no pattern matches counts as failed where it holds datasets or nothing at all; others are searched for cases.
+/// A case with a dataset that its evaluator does not read fails too.
 void evaluate_file(const hdf5::File& file, const Families& families, const std::vector<std::string>& only,
                    Report& report);
 

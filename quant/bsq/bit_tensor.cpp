@@ -58,7 +58,7 @@ std::vector<float> float_codes(const Tensor& t, int bits) {
 Tensor run_of(const Tensor& planes, int first, int count) { return planes.rows(first, count).clone(); }
 
 /// Planes [first, n) plus plane first - 1, at most 1.
-Tensor folded(const Tensor& planes, int first, bool saturate) {
+Tensor folded(const Tensor& planes, int first) {
     const auto rest = static_cast<int>(planes.dim(0)) - first;
     Tensor result = run_of(planes, first, rest);
     const Tensor carried = planes.rows(first - 1, 1);
@@ -66,8 +66,7 @@ Tensor folded(const Tensor& planes, int first, bool saturate) {
     float* out = result.write<float>();
     const std::int64_t width = carried.numel();
     for (std::int64_t i = 0; i < result.numel(); ++i) {
-        out[i] += add[i % width];
-        if (saturate) out[i] = std::min(out[i], 1.0f);
+        out[i] = std::min(out[i] + add[i % width], 1.0f);
     }
     return result;
 }
@@ -171,8 +170,8 @@ BitTensor strip(const BitTensor& tensor, double threshold) {
         const double share = percent[static_cast<std::size_t>(b)];
         if (share != 0 && share >= threshold) break;
         --bits;
-        // Both forms start from the original planes. The published program stops at one plane before it saturates.
-        result.planes = share == 0 ? run_of(tensor.planes, b + 1, bits) : folded(tensor.planes, b + 1, bits > 1);
+        // Both forms start from the original planes.
+        result.planes = share == 0 ? run_of(tensor.planes, b + 1, bits) : folded(tensor.planes, b + 1);
     }
     percent = nonzero_percentages(result);
     double factor = 1;

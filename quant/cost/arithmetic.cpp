@@ -122,6 +122,11 @@ Multiplier make_multiplier(const DataType& weight, const DataType& input, std::i
             result = {F, 1, static_cast<double>(bits), float_type(bits)};
         }
     }
+    // Products of unlike values among {-1, 1}, {-1, 0, 1} and {0, 1} are ternary.
+    const auto has_few_values = [](const DataType& type) {
+        return type.kind == NumberKind::binary || type.kind == NumberKind::ternary || type.kind == NumberKind::binary01;
+    };
+    if (has_few_values(weight) && has_few_values(input) && weight.kind != input.kind) result.output.kind = NumberKind::ternary;
     result.output.name = result_name(result.output);
     return result;
 }

@@ -135,13 +135,16 @@ Json json_of(const DataType& type) {
             json["max_value"] = type.max_value;
             break;
         case NumberKind::ternary:
+            // Printed as such whatever the width of a product of ternary values.
+            json["bits"] = json["int_bits"] = 2;
+            json["is_signed"] = 1;
+            json["values"] = {0, -1, 1};
+            break;
         case NumberKind::binary:
         case NumberKind::binary01:
             json["int_bits"] = type.integer;
             json["is_signed"] = static_cast<int>(type.is_signed);
-            json["values"] = type.kind == NumberKind::ternary ? Json{0, -1, 1}
-                             : type.kind == NumberKind::binary ? Json{-1, 1}
-                                                               : Json{0, 1};
+            json["values"] = type.kind == NumberKind::binary ? Json{-1, 1} : Json{0, 1};
             break;
         case NumberKind::floating: break;
     }
@@ -155,6 +158,9 @@ Json with_shape(Json json, const Shape& shape, bool batched) {
     json["shape"] = extents;
     return json;
 }
+
+/// The dump calls a sum of exponents by what it is made of.
+std::string_view operation_name(Gate gate) { return gate == Gate::add ? "add" : gate_name(gate); }
 
 Json with_operation(Json json, std::string_view operation) {
     json["op_type"] = operation;
@@ -184,7 +190,7 @@ std::string data_type_map(const CostNetwork& network, const std::vector<LayerFlo
         if (has_products(layer)) {
             entry["weight_quantizer"] = with_shape(json_of(*f.weight), layer.kernel, false);
             if (f.bias) entry["bias_quantizer"] = with_shape(json_of(*f.bias), Shape{layer.kernel[-1]}, false);
-            entry["multiplier"] = with_operation(json_of(f.multiplier->output), gate_name(f.multiplier->gate));
+            entry["multiplier"] = with_operation(json_of(f.multiplier->output), operation_name(f.multiplier->gate));
         }
         if (f.accumulator) entry["accumulator"] = with_operation(json_of(*f.accumulator), "add");
         if (f.fused_accumulator) entry["fused_accumulator"] = with_operation(json_of(*f.fused_accumulator), "add");

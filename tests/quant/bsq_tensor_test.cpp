@@ -109,6 +109,14 @@ TEST(BitTensor, StrippingOfExampleE) {
     }
 }
 
+TEST(BitTensor, FoldingSaturatesDownToOnePlane) {
+    // Half of the values have the top plane, below 60 %: it is folded into the last one, 1 + 1 clipped to 1.
+    const BitTensor after = strip(from({3, 3, 1, 0}, 0.8f, 2), 60);
+    EXPECT_EQ(after.bits(), 1);
+    EXPECT_EQ(after.planes.values<float>(), (std::vector<float>{1, 1, 1, 0, 0, 0, 0, 0}));
+    EXPECT_NEAR(after.scale, 0.8 / 3, 1e-7);
+}
+
 TEST(BitTensor, OnePlaneIsLeftAlone) {
     const BitTensor zero = from({0, 0}, 0.5f, 1);
     const BitTensor after = strip(zero, 50);

@@ -51,6 +51,25 @@ TEST_F(GoldenFrame, CountsPassedFailedAndUnknown) {
               "1 passed, 2 failed, 0 skipped\n");
 }
 
+TEST_F(GoldenFrame, ADatasetThatNothingReadsIsAFailure) {
+    const std::string path = testing::TempDir() + "golden_unread.h5";
+    {
+        hdf5::File file = hdf5::File::create(path);
+        for (const char* name : {"family/read/x", "family/read/below/z", "family/not/x", "family/not/below/z", "family/told/x"})
+            file.write(name, Tensor::from({1}, std::vector<float>{1}));
+    }
+    Families families;
+    families.add("family/read", [](const Case& c) { c.tensor("x"), c.at("below").tensor("z"); });
+    families.add("family/not", [](const Case& c) { c.tensor("x"); });
+    families.add("family/told", [](const Case& c) { c.ignore(); });
+    std::ostringstream out;
+    Report report(out);
+    evaluate_file(hdf5::File::open(path), families, {}, report);
+    EXPECT_EQ(report.finish(), 1);
+    EXPECT_EQ(out.str(), "FAILED family/not: a dataset that this program does not know: below/z\n2 passed, 1 failed, 0 skipped\n");
+    std::filesystem::remove(path);
+}
+
 TEST_F(GoldenFrame, OnlyTheFamilyAskedFor) {
     std::ostringstream out;
     Report report(out);

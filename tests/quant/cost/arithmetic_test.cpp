@@ -157,5 +157,19 @@ TEST(DataTypeMap, HoldsEveryLayerAndReadsAsJson) {
     EXPECT_EQ(map.at("max_pooling2d_1").at("output_quantizer").at("bits"), 14);
 }
 
+TEST(DataTypeMap, PrintsProductsOfExponentsAndOfTernaryValues) {
+    CostNetwork network = svhn_network(3);
+    network.at("conv_act_0").types.activation = power_of_two_type(4, false, 4);
+    network.at("conv_1").types.kernel = power_of_two_type(4, true, 1);
+    network.at("conv_act_1").types.activation = binary_type();
+    network.at("conv_2").types.kernel = ternary_type();
+    const auto map = nlohmann::json::parse(data_type_map(network, propagate_types(network, {})));
+    EXPECT_EQ(map.at("conv_1").at("multiplier").at("op_type"), "add");
+    const auto& product = map.at("conv_2").at("multiplier");  // of one bit, but a ternary type is one of two bits
+    EXPECT_EQ(product.at("bits"), 2);
+    EXPECT_EQ(product.at("int_bits"), 2);
+    EXPECT_EQ(product.at("values"), nlohmann::json({0, -1, 1}));
+}
+
 }  // namespace
 }  // namespace bitloom::cost
