@@ -1,5 +1,6 @@
 // svhn_autoq: searches quantizers and widths for the layers of the SVHN network (svhn-qkeras.md, sections 2.5 and 5.8).
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -40,15 +41,16 @@ struct AutoqFlags {
     double delta_p = 0, delta_n = 0, rate = 0, stress = 0, learning_rate = 3e-3, validation_split = 0.15;
     bool tune_learning_rate = false, transfer = true, no_blocks = false, all_layers = false;
     std::vector<std::string> blocks;
-    std::int64_t epochs = 20, reference_epochs = 10, final_epochs = 100, batch_size = 512, patience = 6, classes = 10;
+    std::int64_t epochs = 20, reference_epochs = 10, final_epochs = 100, batch_size = 512, patience = 6, final_patience = 8, classes = 10;
 };
 
 void add_autoq_flags(Flags& flags, AutoqFlags& values) {
     flags.group("Quantization");
     flags.add("preset", values.preset, "settings to start from: of the published experiment, or of its first version",
               {.choices = {"published", "older"}});
-    flags.add("quantizers", values.quantizers, "lists of quantizers (none: the preset's)",
-              {.choices = {"", "published", "older", "qkeras"}});
+    flags.add("quantizers", values.quantizers,
+              "lists of quantizers: published, older or qkeras (none: the preset's), or JSON of one's own, bits by quantizer: "
+              "{\"kernel\": {\"ternary\": 2, \"quantized_bits(3,0,1)\": 3}, \"bias\": ..., \"activation\": ..., \"linear\": ...}");
     flags.add("goal", values.goal, "what a network costs: bits, or energy of an inference",
               {.choices = {"bits", "energy"}});
     flags.add("delta-p", values.delta_p, "percent of accuracy that a network --rate times cheaper may lose; 0: preset's",
@@ -76,7 +78,8 @@ void add_autoq_flags(Flags& flags, AutoqFlags& values) {
     flags.add("transfer-weights", values.transfer, "trials start from the trained weights; narrower layers keep the channels that weigh most");
     flags.add("epochs", values.epochs, "of a trial", {.min = 1});
     flags.add("final-epochs", values.final_epochs, "of the best network at the end; 0: none", {.min = 0});
-    flags.add("early-stop", values.patience, "epochs without a better val_accuracy; 0: min(20, epochs / 5)", {.min = 0});
+    flags.add("early-stop", values.patience, "epochs of a trial without a better val_accuracy; 0: min(20, epochs / 5)", {.min = 0});
+    flags.add("final-early-stop", values.final_patience, "the same of the best network at the end; 0: none", {.min = 0});
     flags.add("batchsize", values.batch_size, "images a step", {.min = 1});
     flags.add("lr", values.learning_rate, "of Adam with AMSGrad", {.min = 0});
     flags.add("val-split", values.validation_split, "share of the shuffled training images to validate on",
@@ -86,9 +89,17 @@ void add_autoq_flags(Flags& flags, AutoqFlags& values) {
 
 AutoqOptions options_of(const AutoqFlags& values) {
     AutoqOptions options = values.preset == "older" ? AutoqOptions::older() : AutoqOptions::published();
+    const std::vector<std::string> lists{"", "published", "older", "qkeras"};
+    if (!values.quantizers.starts_with("{") && std::find(lists.begin(), lists.end(), values.quantizers) == lists.end())
+        throw UsageError(cat("--quantizers: ", in_quotes(values.quantizers), " is neither published, older, qkeras nor JSON"));
     if (values.quantizers == "published") options.quantizers = search::QuantizerLists::published();
     if (values.quantizers == "older") options.quantizers = search::QuantizerLists::older();
     if (values.quantizers == "qkeras") options.quantizers = search::QuantizerLists::qkeras();
+    if (values.quantizers.starts_with("{")) try {
+        options.quantizers = search::quantizer_lists_from_json(values.quantizers, options.quantizers);
+    } catch (const UsageError& error) {
+        throw UsageError(cat("--quantizers: ", error.what()));
+    }
     options.goal = values.goal == "bits" ? search::CostGoal::bits : search::CostGoal::energy;
     if (values.delta_p > 0) options.factor.delta_p = values.delta_p;
     if (values.delta_n > 0) options.factor.delta_n = values.delta_n;
@@ -301,7 +312,7 @@ class AutoqRun {
         if (values_.final_epochs == 0) return true;
         TrialTraining last = training(best_, values_.final_epochs, seed("final"));
         last.initial_weights = weights_;
-        last.patience = 8;
+        last.patience = values_.final_patience;
         last.schedule = "plateau:factor=0.5,patience=5,min_delta=1e-4,cooldown=2,min_lr=1e-6";
         ProgressBoard board({"best"});
         set_threads(search_.threads);
@@ -415,10 +426,13 @@ int run(int argc, char** argv) {
                   "twenty trials over all layers at once, on built-in digits");
     flags.example("--lmodel runs/svhn/full_0/model_best.h5 --data-dir data --out-dir runs/autoq",
                   "the published procedure on a network that svhn_kfold trained");
+    flags.example("--config configs/svhn_autoq_quarter.json --threads 1 --jobs 1 --out-dir runs/quarter",
+                  "a network of at most a quarter of the float one's bits: --stress 0.25 sets that mark, and --delta-n makes "
+                  "what lies above it lose");
     flags.example("--resume --out-dir runs/autoq", "continues it after an interruption");
     flags.parse(argc, argv);
     if (common.resume && !common.out_dir.empty())
-        resume_flags(flags, common.out_dir, {"resume", "out-dir", "data-dir", "jobs", "max-trials", "final-epochs"});
+        resume_flags(flags, common.out_dir, {"resume", "out-dir", "data-dir", "jobs", "max-trials", "final-epochs", "final-early-stop"});
     if (common.out_dir.empty()) throw UsageError("--out-dir is missing: the folder of the results");
     const AutoqOptions options = options_of(values);
     const Device device = open_device(common.device);

@@ -167,7 +167,36 @@ Limit limit_from_json(const Json& field) {
     return limit;
 }
 
+QuantizerLists::List list_from_json(const Json& entry) {
+    require(entry.is_object() && !entry.empty(), "needs an object of bits by quantizer");
+    QuantizerLists::List list;
+    for (const auto& [quantizer, bits] : entry.items()) {
+        cost::type_of_text(quantizer);
+        const std::int64_t value = integer_from_json(bits);
+        require(value >= 1 && value <= most_bits, quantizer, ": ", value, " bits are not in 1..", most_bits);
+        list.emplace_back(quantizer, static_cast<int>(value));
+    }
+    return list;
+}
+
 }  // namespace
+
+QuantizerLists quantizer_lists_from_json(const std::string& text, QuantizerLists others) {
+    const Json json = json_or_discarded<Json>(text);
+    if (!json.is_object()) throw UsageError("neither the name of a list nor a JSON object");
+    const std::map<std::string, QuantizerLists::List*> targets{
+        {"kernel", &others.kernel}, {"bias", &others.bias}, {"activation", &others.activation}, {"linear", &others.linear}};
+    for (const auto& [key, entry] : json.items()) {
+        try {
+            const auto target = targets.find(key);
+            require(target != targets.end(), "there are lists of kernel, bias, activation and linear");
+            *target->second = list_from_json(entry);
+        } catch (const Error& error) {
+            throw UsageError(cat(in_quotes(key), ": ", error.what()));
+        }
+    }
+    return others;
+}
 
 Limits limits_from_json(const std::string& text) {
     const Json json = json_or_discarded<Json>(text);

@@ -64,6 +64,11 @@ struct AutoqOptions {
     static AutoqOptions older();
 };
 
+/// Lists of one's own (QKeras' quantization_config): {"kernel": {"ternary": 2, "quantized_bits(3,0,1)": 3}, "activation":
+/// {...}}, bits by quantizer in each of kernel, bias, activation and linear; a list that is left out is that of `others`. Throws
+/// UsageError in one line that names the entry.
+QuantizerLists quantizer_lists_from_json(const std::string& json, QuantizerLists others);
+
 /// Limits as text: {"conv_0": [4, 8], "Dense": [["binary()", "ternary()"], 8]}, a list a layer with a bound in bits or
 /// a list of quantizers for each of its fields. Throws UsageError in one line that names the entry.
 Limits limits_from_json(const std::string& json);

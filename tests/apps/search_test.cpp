@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "engine/io/atomic_file.h"
+#include "engine/parameter.h"
+#include "quant/checkpoints.h"
 #include "tests/apps/process.h"
 
 namespace bitloom {
@@ -55,6 +58,47 @@ TEST(SvhnAutoq, SearchesAndReports) {
     EXPECT_EQ(summary.at("float_bits"), 170816);
     EXPECT_LT(summary.at("bits"), 170816);
     EXPECT_TRUE(std::filesystem::exists(folder / "autoq/best_model.h5"));
+}
+
+TEST(SvhnAutoq, AKilledBlockScheduleEndsAsOneLeftAlone) {
+    const TemporaryFolder folder;
+    const std::vector<std::string> arguments{"--dataset",      "digits", "--train-size", "64", "--test-size",        "20",
+                                             "--goal",         "bits",   "--blocks",     "conv.*,.*dense.*",
+                                             "--schedule",     "sequential", "--max-trials", "1", "--epochs",        "1",
+                                             "--final-epochs", "1",      "--threads",    "1", "--reference-epochs", "1",
+                                             "--jobs",         "1"};
+    const ProcessResult whole = run("svhn_autoq", with(arguments, {"--out-dir", folder / "whole"}));
+    ASSERT_EQ(whole.status, 0) << whole.err;
+    Process killed("svhn_autoq", with(arguments, {"--out-dir", folder / "killed"}));
+    const std::string second = folder / "killed/block_1/trials/trial_1/history.csv";
+    while (killed.running() && !std::filesystem::exists(second)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    killed.kill(SIGKILL);
+    killed.wait();
+    EXPECT_EQ(nlohmann::json::parse(read_file(folder / "killed/scheduler.json")).at("next_block"), 1);
+    const ProcessResult resumed = run("svhn_autoq", {"--resume", "--out-dir", folder / "killed"});
+    ASSERT_EQ(resumed.status, 0) << resumed.err;
+    for (const char* file : {"block_0/trials.csv", "block_1/trials.csv", "summary.json", "dictionary.json"})
+        EXPECT_EQ(read_file(folder / ("killed/" + std::string(file))), read_file(folder / ("whole/" + std::string(file)))) << file;
+    EXPECT_EQ(nlohmann::json::parse(read_file(folder / "killed/scheduler.json")).at("next_block"), 2);
+}
+
+// quantized_bits(2,1,1) makes zeros of all magnitudes below 1/2, and so of all that a float network of this size has.
+TEST(SvhnAutoq, TrialsFitSmallWeightsToCoarseQuantizers) {
+    const TemporaryFolder folder;
+    const ProcessResult result = run(
+        "svhn_autoq", {"--dataset", "digits", "--train-size", "64", "--test-size", "20", "--goal", "bits", "--no-blocks",
+                       "--limits", R"json({"conv_.$": [["quantized_bits(2,1,1,alpha=1.0)"]], "dense_.$": [["quantized_bits(2,1,1,alpha=1.0)"]]})json",
+                       "--max-trials", "1", "--epochs", "1", "--reference-epochs", "1", "--final-epochs", "0", "--threads", "1",
+                       "--jobs", "1", "--out-dir", folder / "autoq"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    const quant::CompressedModel model = quant::load_compressed({}, folder / "autoq/best_model.h5");
+    Tape tape(Tape::Mode::inference);
+    Context context{tape};
+    for (const auto& [path, parameter] : model.network->named_parameters()) {
+        if (!path.ends_with(".weight") || parameter->transforms.empty()) continue;
+        const std::vector<double> w = parameter->effective(context).value().values<double>();
+        EXPECT_LT(std::count(w.begin(), w.end(), 0.0), std::ssize(w)) << path;
+    }
 }
 
 TEST(SvhnAutoq, RefusesBadLimits) {

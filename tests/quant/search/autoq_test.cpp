@@ -92,6 +92,21 @@ TEST(Autoq, PatternsBeyondAllMeasure) {
     EXPECT_THROW(make_blocks(svhn(), AutoqOptions{}, {options.layers}, false, 10), UsageError);
 }
 
+TEST(Autoq, ListsOfOnesOwn) {
+    AutoqOptions options;
+    options.quantizers = quantizer_lists_from_json(
+        R"json({"kernel": {"quantized_bits(3,0,1)": 3, "ternary": 2}, "activation": {"quantized_relu(2,1)": 2}})json", options.quantizers);
+    options.limits = {{"conv_0", {Limit{3}}}, {"conv_1", {Limit{2}}}, {"Activation", {Limit{4}}}};
+    const Space space = autoq_space(svhn(), options);
+    EXPECT_EQ(space.at("conv_0_kernel_quantizer").choices.size(), 2u);
+    EXPECT_EQ(space.at("conv_1_kernel_quantizer").choices.front(), Value(std::string("ternary")));
+    EXPECT_EQ(space.at("conv_act_2_activation_quantizer").domain, Domain::fixed);
+    EXPECT_EQ(options.quantizers.bias, QuantizerLists::published().bias);  // left out
+    for (const char* text : {"[]", "{", R"json({"kernels": {}})json", R"json({"kernel": {}})json", R"json({"kernel": ["ternary"]})json",
+                             R"json({"kernel": {"ternary": 0}})json", R"json({"kernel": {"ternary": "2"}})json", R"json({"kernel": {"ternery": 2}})json"})
+        EXPECT_THROW(quantizer_lists_from_json(text, {}), UsageError) << text;
+}
+
 TEST(Autoq, BadLimits) {
     AutoqOptions options;
     options.limits = {{"Dense", {Limit{0}}}};
