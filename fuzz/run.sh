@@ -10,7 +10,7 @@ fi
 bin=$(readlink -f -- "$1")/bin out=$2 seconds=${3:-600}
 shift $(($# < 3 ? $# : 3))
 targets=("$@")
-((${#targets[@]})) || targets=(idx cifar mat hdf5 checkpoint flagfile config strings)
+((${#targets[@]})) || targets=(idx cifar mat hdf5 checkpoint flagfile config strings quantizers schemes search bsq)
 mkdir -p -- "$out" && out=$(readlink -f -- "$out") || exit 1
 "$bin/fuzz_seeds" "$out/seeds" || exit 1
 

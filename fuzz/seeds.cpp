@@ -7,11 +7,17 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/checkpoint.h"
 #include "engine/io/hdf5.h"
+#include "fuzz/search_space.h"
+#include "fuzz/small_network.h"
+#include "quant/bsq/files.h"
+#include "quant/qkeras/model_quantize.h"
+#include "quant/scheme.h"
 
 namespace {
 
@@ -182,6 +188,12 @@ void checkpoints() {
     save_checkpoint(seed("checkpoint", "empty"), Checkpoint{});
 }
 
+/// An input whose first byte chooses what reads the rest.
+void chosen(const std::string& target, char kind, const Bytes& rest) {
+    static std::map<std::string, int> numbers;
+    put(target, std::to_string(numbers[target]++), kind + rest);
+}
+
 void texts() {
     put("flagfile", "flags", "# a comment\n--epochs=3\n--lr 0.5\n--Filters=1,2,3\n-names=\"a,b\",c\n--noresume\n");
     put("flagfile", "more", "// x\n--optimizer=adam\n--schedule=cosine\n--Dropout=0.5,.25\n--n=0x10\n--resume=True\n");
@@ -191,10 +203,7 @@ void texts() {
     put("config", "score",
         R"({"fold":0,"val_loss":1,"val_accuracy":0.5,"test_loss":1,"test_accuracy":0.5,"epochs":2,"tested_epoch":1,)"
         R"("stop_reason":"","classes":2,"confusion":[1,2,3,4]})");
-    int number = 0;
-    const auto text = [&number](char kind, const char* rest) {
-        put("strings", std::to_string(number++), std::string(1, kind) + rest);
-    };
+    const auto text = [](char kind, const Bytes& rest) { chosen("strings", kind, rest); };
     for (const char* s : {"crop4,flip,shift0.1,rotate8,cutout16", "none", "crop0,cutout2"}) text('\0', s);
     for (const char* s : {"constant", "step:1,3:0.5", "every:2:0.1", "cosine:min_lr=1e-5",
                           "warmup:2+plateau:metric=val_loss,factor=0.1,patience=1,min_delta=1e-4,cooldown=1,min_lr=0"})
@@ -202,6 +211,74 @@ void texts() {
     for (const char* s : {"unit", "per-pixel", "per-channel", "0.5,0.5,0.5/0.2,0.2,0.2", "cifar-bsq"}) text('\2', s);
     text('\3', "a,\"b,\"\"c\", d");
     text('\4', "loss,accuracy,val_loss,val_accuracy,lr\n1.5,0.5,1.25,0.75,0.1\n1e-3,,nan,1,2\n");
+}
+
+void quantizers() {
+    for (const char* q : {"quantized_bits(4,0,1,alpha='auto_po2',scale_axis=3,elements_per_scale=[2])", "binary(alpha='auto')",
+                          "quantized_linear(8, 1, keep_negative=False)", "ternary(threshold=0.5)", "quantized_relu(3,1,use_sigmoid=1)",
+                          "stochastic_ternary(number_of_unrolls=2)", "quantized_po2(4,max_value=2,quadratic_approximation=True)",
+                          "quantized_hswish(8,2,relu_shift=3,relu_upper_bound=6)", "quantized_ulaw(6,u=128)", "bernoulli(temperature=3)",
+                          "quantized_tanh(4,0,use_stochastic_rounding=1)", "quantized_bits(4,post_training_scale=[0.5,1,1,2])"}) {
+        chosen("quantizers", '\0', q);
+        chosen("quantizers", '\5', q);
+    }
+    chosen("quantizers", '\2', R"({"class_name": "quantized_bits", "config": {"bits": 4, "alpha": null, "scale_axis": [0, 3]}})");
+    chosen("quantizers", '\2', "\"quantized_relu(4)\"");
+}
+
+void schemes() {
+    const Bytes dictionary =
+        R"json({"conv_0": {"kernel_quantizer": "quantized_bits(4,0,alpha=1)", "bias_quantizer": "quantized_bits(4)"},)json"
+        R"json( "QDense": {"kernel_quantizer": {"class_name": "ternary", "config": {}}, "activation": "quantized_relu(4)"},)json"
+        R"json( "QActivation": {"relu": "quantized_relu(4)"}, "QBatchNormalization": {}})json";
+    const Bytes pruning = R"({"schedule": "polynomial", "final_sparsity": 0.75, "begin_step": 0, "end_step": 10, "power": 2, )"
+                          R"("block": [2, 2], "block_pooling": "MAX", "overrides": {"conv_1": {"granularity": "2:4"}}})";
+    const Bytes bsq = R"({"bits": 4, "alpha": 0.1, "reweigh": false, "activation": "relu6", "activation_bits": 4, "grow": false})";
+    chosen("schemes", '\0', R"({"bits": 4, "activation_bits": 3, "sigmoid": "real", "compat": "0.8"})");
+    chosen("schemes", '\0', dictionary);
+    chosen("schemes", '\0', R"({"predefined": "mix", "fold_batch_norm": true, "folding_mode": "batch_stats_folding"})");
+    chosen("schemes", '\1', pruning);
+    chosen("schemes", '\1', R"({"schedule": "constant", "granularity": "channel", "layers": ["conv_0"], "gradient": "masked"})");
+    chosen("schemes", '\2', bsq);
+    chosen("schemes", '\3', R"({"pruning": )" + pruning + R"(, "qkeras": )" + dictionary + "}");
+    chosen("schemes", '\4', R"({"schemes": )" + quant::SchemeList({"qkeras", "pruning"}, R"({"qkeras": {"bits": 2}})").configuration() + "}");
+    chosen("schemes", '\5', dictionary);
+    for (const std::string& name : quant::qkeras::predefined_dictionary_names())
+        chosen("schemes", '\5', quant::qkeras::predefined_dictionary(name));
+}
+
+void searches() {
+    chosen("search", '\0', R"({"Dense": [4, [ "binary", "ternary"], 8], "conv_[01]$": [2], "Activation": [8], "default": [4]})");
+    chosen("search", '\1', "conv_.*|dense_[01]");
+    chosen("search", '\2', "output*");
+    chosen("search", '\3', "c.*_0$,c.*_1$,\"d(ense)?.{1,3}0$\",[^o]+_(?=1)");
+    const fuzz::Tuners tuners;
+    char kind = 4;
+    for (search::Tuner* tuner : {tuners.random.get(), tuners.hyperband.get(), tuners.bayesian.get()}) {
+        for (int i = 0; i < 3; ++i) tuner->tell(tuner->ask()->id, 0.5 + 0.1 * i, {{"loss", 1.5}});
+        tuner->fail(tuner->ask()->id);
+        tuner->ask();
+        chosen("search", kind++, tuner->save());
+    }
+    chosen("search", '\7', R"({"units": 8, "rate": 1e-3, "activation": "relu", "bias": true})");
+}
+
+void networks_in_bits() {
+    const auto network = fuzz::small_network();
+    bsq::BitNetwork bits(*network);
+    bsq::FileInfo info{describe(fuzz::small_options()), 3, 50, 60, {}};
+    info.normalization.mean = {0.5f, 0.5f, 0.5f};
+    info.normalization.std = {0.2f, 0.2f, 0.2f};
+    bsq::write_network(seed("bsq", "float"), bits, info);
+    bits.to_bits(3);
+    bsq::write_network(seed("bsq", "planes"), bits, info);
+    bits.requantize();
+    bsq::write_network(seed("bsq", "codes"), bits, info);
+    put("bsq", "table", bsq::to_json(bits.table()));
+    put("bsq", "result", R"({"accuracy": 0.5, "cross_entropy": 1, "best_accuracy": 0.5, "epochs": 2, "parameters": 9, "bits": 8, )"
+                         R"("nonzero_bits": 7, "precision": {"fc": [8, 8]}})");
+    bits.to_fixed();
+    bsq::write_network(seed("bsq", "fixed"), bits, info);
 }
 
 }  // namespace
@@ -219,6 +296,10 @@ int main(int argc, char** argv) {
         hdf5_files();
         checkpoints();
         texts();
+        quantizers();
+        schemes();
+        searches();
+        networks_in_bits();
     } catch (const std::exception& error) {
         std::fprintf(stderr, "fuzz_seeds: %s\n", error.what());
         return 1;

@@ -147,7 +147,7 @@ PrecisionTable BitNetwork::table() const {
 
 void BitNetwork::set_precision(const PrecisionTable& table) {
     for (const auto& [path, bits] : table)
-        require(std::any_of(layers_.begin(), layers_.end(), [&](const BitLayer& layer) { return layer.path == path; }),
+        require(std::any_of(layers_.begin(), layers_.end(), [&path = path](const BitLayer& layer) { return layer.path == path; }),
                 "the precision table has a layer '", path, "', which the network does not have");
     for (const BitLayer& layer : layers_) {
         const auto found =

@@ -21,7 +21,7 @@ void read_object(const Json& json, const std::string& where, const Readers& read
     std::vector<std::string> keys;
     for (const auto& [key, reader] : readers) keys.push_back(key);
     for (const auto& [key, value] : json.items()) {
-        const auto found = std::find_if(readers.begin(), readers.end(), [&](const auto& r) { return r.first == key; });
+        const auto found = std::find_if(readers.begin(), readers.end(), [&key = key](const auto& r) { return r.first == key; });
         if (found == readers.end()) {
             const std::string guess = closest(key, keys);
             throw UsageError(
