@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "engine/error.h"
@@ -30,11 +31,11 @@ const std::vector<std::pair<std::string_view, DataType>>& standard_types() {
     return types;
 }
 
-// The widest float where there is one.
-const DataType* widest_float(const std::vector<DataType>& inputs) {
-    const DataType* widest = nullptr;
+/// Bits of the widest float among them, 0 where none is one.
+int widest_float(std::span<const DataType> inputs) {
+    int widest = 0;
     for (const DataType& type : inputs)
-        if (type.is_float() && (widest == nullptr || type.bits > widest->bits)) widest = &type;
+        if (type.is_float()) widest = std::max(widest, type.bits);
     return widest;
 }
 
@@ -105,7 +106,8 @@ DataType standard_type(std::string_view name) {
 }
 
 DataType sum_type(const DataType& a, const DataType& b) {
-    if (const DataType* widest = widest_float({a, b})) return float_type(widest->bits);
+    const DataType both[] = {a, b};
+    if (const int bits = widest_float(both)) return float_type(bits);
     const DataType x = to_fixed(a), y = to_fixed(b);
     const bool is_signed = x.is_signed || y.is_signed;
     const int integer = std::max(x.integer, y.integer) + 1;
@@ -115,13 +117,13 @@ DataType sum_type(const DataType& a, const DataType& b) {
 
 DataType add_type(const std::vector<DataType>& inputs) {
     require(!inputs.empty(), "a sum of no inputs has no type");
-    if (const DataType* widest = widest_float(inputs)) return float_type(widest->bits);
+    if (const int bits = widest_float(inputs)) return float_type(bits);
     return envelope(inputs, 1);
 }
 
 DataType maximum_type(const std::vector<DataType>& inputs) {
     require(!inputs.empty(), "a maximum of no inputs has no type");
-    if (const DataType* widest = widest_float(inputs)) return float_type(widest->bits);
+    if (const int bits = widest_float(inputs)) return float_type(bits);
     if (std::all_of(inputs.begin(), inputs.end(), [&](const DataType& t) { return t.same_numbers(inputs[0]); }))
         return inputs[0];
     return envelope(inputs, 0);
