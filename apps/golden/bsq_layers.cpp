@@ -83,6 +83,7 @@ void forward_backward(const Case& c) {
     BitTensor weight = bit_tensor_of(c, "weight", layer.module.get());
     weight.zero = c.flag_or("zero", false);
     expect_equal("n", weight.bits(), c.number("n"));
+    if (c.given("num_weights")) expect_equal("num_weights", static_cast<double>(weight.count()), c.number("num_weights"));
     layer.weight_bits->set(weight);
     const Tensor t = bsq::normalized(weight);
     expect_weight("wsum", layer, t, c, 1e-6);
@@ -173,6 +174,7 @@ void regularizer(const Case& c) {
         tensors.push_back(std::make_shared<BitWeight>(*parameters.back()));
         tensors.back()->set(tensor);
     }
+    if (c.given("n")) expect_equal("n", tensors.front()->bits(), c.number("n"));
     if (c.given("total_weight")) expect_equal("total_weight", static_cast<double>(tensors.front()->count()), c.number("total_weight"));
     expect_close("value", penalty(tensors), c.tensor("value").item(), 1e-5);
     expect_plane_gradients(c, "weight", nullptr, tensors[0]->planes().grad, 1e-4);

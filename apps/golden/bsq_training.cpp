@@ -124,6 +124,7 @@ class Steps {
         } catch (const Error& error) {
             informative(case_.path() + "/" + what + ": " + error.what());
         }
+        case_.ignore();  // also what lies behind the first difference
     }
 
     void check_step(const Case& expected, int step, const double (&values)[3], const Tensor& logits,
