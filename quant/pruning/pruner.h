@@ -50,8 +50,8 @@ struct LayerSparsity {
 };
 
 /// Masks on a network, and the callback that keeps them. Order of a step: the counter rises (the first batch is 1),
-/// masks due are refreshed from the present latent weights, latent weights are masked; the forward pass multiplies once
-/// more behind the quantizer; the optimizer updates all. Latent weights are masked again before evaluation and saving.
+/// masks due are refreshed from the present latent weights, latent weights are masked; what a quantizer makes of them is
+/// masked too, in the quantizer's own pass where it has one (WeightTransform::apply_masked); the optimizer updates all. Latent weights are masked again before evaluation and saving.
 class Pruner final : public Callback {
    public:
     /// Puts masks of ones on the chosen layers' weights, behind all transforms that are there. `log` gets a line of

@@ -17,6 +17,7 @@
 #include "ops/cpu/onednn.h"
 #include "ops/loss.h"
 #include "quant/bsq/scheme.h"
+#include "quant/pruning/pruner.h"
 #include "quant/scheme.h"
 #include "tests/steady/host_allocations.h"
 
@@ -89,10 +90,11 @@ struct Case {
     int threads, workers;
     DType activations = DType::f32;
     std::string quantized{};  ///< configuration of scheme qkeras; empty: none
+    bool pruned = false;      ///< half of the weights, from the first step on
 };
 void PrintTo(const Case& c, std::ostream* out) {
     *out << c.model << ", " << c.optimizer << ", " << c.threads << " thread(s), " << c.workers << " loader thread(s), "
-         << name_of(c.activations) << (c.quantized.empty() ? "" : ", " + c.quantized);
+         << name_of(c.activations) << (c.quantized.empty() ? "" : ", " + c.quantized) << (c.pruned ? ", pruned" : "");
 }
 
 std::unique_ptr<Module> network_of(const Case& c) {
@@ -127,6 +129,12 @@ TEST_P(SteadyState, TrainingStepsAllocateNothing) {
     Trainer trainer(*model, *optimizer,
                     [](Context&, const Var& logits, const Batch& b) { return ops::cross_entropy(logits, b.labels); },
                     {});
+    if (c.pruned) {
+        quant::pruning::PruningOptions options;
+        options.all.schedule = {quant::pruning::SparsitySchedule::Kind::constant, 0.5, 0.5, 1, 1, 1};
+        options.scale_to_run = false;
+        trainer.add(quant::pruning::Pruner::attach(*model, options));
+    }
     const auto callback = std::make_shared<CountSteps>();
     trainer.add(callback);
     trainer.fit(loader);
@@ -174,7 +182,10 @@ INSTANTIATE_TEST_SUITE_P(Networks, SteadyState,
                                          Case{"svhn_cnn", "sgd", 1, 0}, Case{"resnet20", "sgd", 1, 1, DType::bf16},
                                          Case{"svhn_cnn", "adam", 2, 1, DType::bf16},
                                          Case{"resnet20", "sgd", 1, 1, DType::f32, R"({"bits": 4})"},
-                                         Case{"svhn_cnn", "adam", 2, 1, DType::f32, R"({"predefined": "ternary"})"}));
+                                         Case{"svhn_cnn", "adam", 2, 1, DType::f32, R"({"predefined": "ternary"})"},
+                                         Case{"resnet20", "sgd", 1, 1, DType::f32, R"({"bits": 4})", true},
+                                         Case{"svhn_cnn", "adam", 2, 1, DType::f32, R"({"predefined": "ternary"})", true},
+                                         Case{"resnet20", "sgd", 1, 1, DType::bf16, R"({"bits": 4})", true}));
 
 // The counts are worth nothing if they cannot rise.
 TEST(Counting, SeesHostAllocationsPrimitivesAndBlocks) {
