@@ -225,6 +225,11 @@ TEST(Train, ReadsItsOwnRecordAndTheShippedConfigurations) {
     expect_refusal(run("svhn_kfold",
                        {"--flagfile=" + configs + "svhn_cnn.cfg", "--data-dir=" + none, "--out-dir=" + (folder / "c")}),
                    1, none);
+    const ProcessResult quantized =
+        run("train", {"--model=svhn_cnn_128", "--dataset=digits", "--train-size=64", "--test-size=20", "--epochs=1", "--threads=1",
+                      "--scheme=qkeras", "--scheme-config=" + configs + "qkeras_cnn_dictionary.json", "--l1=1e-4",
+                      "--out-dir=" + (folder / "e")});
+    EXPECT_EQ(quantized.status, 0) << quantized.err;
     for (const char* flag : {"--flagfile=", "--config="}) {
         const std::string name = flag == std::string("--config=") ? "svhn_digits.json" : "demo.cfg";
         const std::vector<std::string> small = tiny_kfold(folder / "d", {"--single", "--epochs=1"});

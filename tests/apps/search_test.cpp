@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -98,6 +99,23 @@ TEST(SvhnAutoq, TrialsFitSmallWeightsToCoarseQuantizers) {
         if (!path.ends_with(".weight") || parameter->transforms.empty()) continue;
         const std::vector<double> w = parameter->effective(context).value().values<double>();
         EXPECT_LT(std::count(w.begin(), w.end(), 0.0), std::ssize(w)) << path;
+    }
+}
+
+TEST(SvhnAutoq, TheShippedRecipeAimsAtAQuarterOfTheBits) {
+    const TemporaryFolder folder;
+    const ProcessResult result =
+        run("svhn_autoq", {"--config", std::string(BITLOOM_SOURCE_DIR) + "/configs/svhn_autoq_quarter.json", "--train-size", "64",
+                           "--test-size", "20", "--max-trials", "3", "--epochs", "1", "--reference-epochs", "1", "--final-epochs",
+                           "0", "--threads", "1", "--jobs", "1", "--out-dir", folder / "autoq"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    // Every trial's score: accuracy (1 + delta), the mark at a quarter of 170,816 bits.
+    const auto search = nlohmann::json::parse(read_file(folder / "autoq/search/search.json"));
+    ASSERT_EQ(search.at("trials").size(), 3u);
+    for (const auto& trial : search.at("trials")) {
+        const double bits = trial.at("metrics").at("bits"), accuracy = trial.at("metrics").at("val_accuracy");
+        const double percent = bits < 42704 ? 1 : 200;
+        EXPECT_NEAR(trial.at("score"), accuracy * (1 + percent / 100 * std::log2(42704 / bits)), 1e-9);
     }
 }
 
