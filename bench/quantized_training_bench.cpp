@@ -20,6 +20,7 @@
 #include "engine/threads.h"
 #include "models/registry.h"
 #include "ops/loss.h"
+#include "ops/precision.h"
 #include "quant/pruning/pruner.h"
 #include "quant/scheme.h"
 
@@ -31,10 +32,11 @@ namespace {
 /// Repeats a training step on one batch that lies in memory.
 class Subject {
    public:
-    Subject(const std::string& model, std::int64_t batch, const std::string& scheme, bool pruned)
+    Subject(const std::string& model, std::int64_t batch, const std::string& scheme, bool pruned, DType activations)
         : model_(make_model({.name = model, .input = {32, 32, 3}, .classes = 10})), images_(Tensor::empty({batch, 32, 32, 3})) {
         Rng rng(1, "images");
         fill_normal(images_, 0, 1, rng);
+        images_ = images_.to(activations);
         std::vector<std::int32_t> labels;
         for (std::int64_t i = 0; i < batch; ++i) labels.push_back(static_cast<std::int32_t>(i % 10));
         labels_ = Tensor::from({batch}, labels);
@@ -72,24 +74,27 @@ int run(int argc, char** argv) {
     std::int64_t threads = 1, bits = 4, rounds = 10;
     double seconds = 0.2;
     bool cpu_time = false;
-    std::string only;
+    std::string only, precision = "fp32";
     Flags flags("quantized_training_bench", "Times training steps with and without QKeras quantizers, alternating, and prints the ratio.");
     flags.add("threads", threads, "OpenMP threads; 0: all there are", {.min = 0});
     flags.add("bits", bits, "of weights and activations", {.min = 1, .max = 16});
     flags.add("rounds", rounds, "bursts of each form", {.min = 1});
     flags.add("seconds", seconds, "of a burst", {.min = 0.001});
     flags.add("only", only, "network to time; empty: all");
+    flags.add("precision", precision, "of activations: fp32 or bf16", {.choices = {"fp32", "bf16"}});
     flags.add("cpu-time", cpu_time, "count processor time, where others use the machine");
     flags.example("--threads 1 --rounds 10", "SVHN CNN and ResNet-20 with 4-bit weights and activations");
     flags.parse(argc, argv);
     set_threads(static_cast<int>(threads));
+    ops::use_precision(precision, cpu_device);
+    const DType activations = ops::activation_dtype(precision);
     const Clock clock = cpu_time ? Clock::processor : Clock::wall;
     std::printf("%-12s %6s %-18s %14s %14s %12s %12s\n", "network", "batch", "scheme", "float ms/step", "ms/step", "ratio best", "ratio median");
     for (const Row& row : {Row{"svhn_cnn", 128}, Row{"svhn_cnn", 1024}, Row{"resnet20", 128}}) {
         if (!only.empty() && row.model != only) continue;
         const std::string scheme = cat("{\"bits\": ", bits, "}");
-        Subject plain(row.model, row.batch, "", false), quantized(row.model, row.batch, scheme, false),
-            pruned(row.model, row.batch, scheme, true);
+        Subject plain(row.model, row.batch, "", false, activations), quantized(row.model, row.batch, scheme, false, activations),
+            pruned(row.model, row.batch, scheme, true, activations);
         Times plain_times, quantized_times, pruned_times;
         for (std::int64_t i = 0; i < rounds; ++i) {
             plain_times.add(burst([&] { plain.step(); }, seconds, clock));
