@@ -43,22 +43,38 @@ enum class Pass { forward, backward_data };
 template <class Value>
 void transform_filters(Pass pass, std::int64_t out, std::int64_t in, const float* weight, Value* u) {
     constexpr std::int64_t pair = together<Value>;
-    const std::int64_t columns = pass == Pass::forward ? out : in;
-    const auto place = [=](std::int64_t row, std::int64_t column) {
-        return (row / pair * columns + column) * pair + row % pair;
+    const auto transformed = [&](std::int64_t o, std::int64_t i) {
+        std::array<Vector, 9> w;
+        for (std::size_t k = 0; k < 9; ++k)
+            w[pass == Pass::forward ? k : 8 - k] =
+                load<Vector>(weight + (o * 9 + static_cast<std::int64_t>(k)) * in + i);
+        return transform_filter(w);
     };
-    for (std::int64_t o = 0; o < out; ++o)
-        for (std::int64_t i = 0; i < in; i += lanes) {
-            std::array<Vector, 9> w;
-            for (std::size_t k = 0; k < 9; ++k)
-                w[pass == Pass::forward ? k : 8 - k] =
-                    load<Vector>(weight + (o * 9 + static_cast<std::int64_t>(k)) * in + i);
-            const std::array<Vector, cells> row = transform_filter(w);
-            for (std::int64_t cell = 0; cell < cells; ++cell)
-                for (std::int64_t l = 0; l < lanes; ++l)
-                    u[cell * in * out + (pass == Pass::forward ? place(i + l, o) : place(o, i + l))] =
-                        static_cast<Value>(row[static_cast<std::size_t>(cell)][l]);
+    const auto scatter = [&](std::int64_t o, std::int64_t i) {
+        Value* to = u + i * out + o * pair;
+        for (const Vector& values : transformed(o, i)) {
+            std::array<Value, lanes> line;
+            store(line.data(), values);
+            for (std::int64_t l = 0; l < lanes; l += pair)
+                std::memcpy(static_cast<void*>(to + l * out), &line[static_cast<std::size_t>(l)], sizeof(float));
+            to += in * out;
         }
+    };
+    const auto turn = [&](std::int64_t o, std::int64_t i) {
+        const std::array<Vector, cells> row = transformed(o, i), next = transformed(o + pair - 1, i);
+        Value* to = u + o * in + i * pair;
+        for (std::size_t cell = 0; cell < cells; ++cell, to += in * out) {
+            if constexpr (pair == 2)
+                store(static_cast<void*>(to), round_pairs(row[cell], next[cell]));
+            else
+                store(to, row[cell]);
+        }
+    };
+    // 16 filters at a time write whole lines of U while these lie in the first cache.
+    for (std::int64_t group = 0; group < out; group += lanes)
+        for (std::int64_t i = 0; i < in; i += lanes)
+            for (std::int64_t o = group; o < group + lanes; o += pass == Pass::forward ? 1 : pair)
+                pass == Pass::forward ? scatter(o, i) : turn(o, i);
 }
 
 /// Transformed filters of the weights that the thread met last, kept until a weight changes.
