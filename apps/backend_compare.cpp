@@ -13,6 +13,7 @@
 #include "apps/common/scheme_flags.h"
 #include "apps/common/text.h"
 #include "cuda/backend.h"
+#include "cuda/quant/backend.h"
 #include "cuda/verified.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/program.h"
@@ -71,6 +72,7 @@ void add_coverage(const List& list, const std::string& family, TableOf&& table_o
 
 std::vector<Coverage> cuda_coverage() {
     cuda::register_tables();
+    cuda::register_scheme_tables();
     constexpr Device gpu{DeviceKind::cuda, 0};
     std::vector<Coverage> all;
     add_coverage(

@@ -1,6 +1,6 @@
 #pragma once
-// The kernels that have passed tests/gpu on a GPU, by their names in ops/kernels.h (and sgd, adam, rmsprop of
-// engine/optim/kernels.h). A name is added by hand after a run of gpu_test on a GPU, and taken out when its kernel is
+// The kernels that have passed tests/gpu on a GPU, by their names in ops/kernels.h, quant/kernels.h, quant/bsq/kernels.h
+// (and sgd, adam, rmsprop of engine/optim/kernels.h). A name is added by hand after a run of gpu_test on a GPU, and taken out when its kernel is
 // rewritten. The emulation of tests/cuda_emulation does not count.
 
 #include <algorithm>

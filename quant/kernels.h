@@ -10,7 +10,7 @@
 #include "engine/random.h"
 #include "engine/tensor.h"
 #include "quant/element.h"
-#include "quant/scale.h"
+#include "quant/scaled_codes.h"
 
 namespace bitloom::quant {
 

@@ -1,60 +1,14 @@
 #pragma once
 // Quantizers whose scale comes from the values: per channel, per group of channels, or fixed while the codes are drawn.
 // One algorithm for the host's backends, written over cells: a cell is the run of elements that have one scale, a group
-// the cells whose least squares are taken together. Formulas: svhn-qkeras.md, section 5.3.
+// the cells whose least squares are taken together. What happens to single elements: quant/scaled_codes.h.
 
 #include <algorithm>
 
 #include "engine/tensor.h"
-#include "quant/element.h"
+#include "quant/scaled_codes.h"
 
 namespace bitloom::quant {
-
-enum class ScaledCodes : std::uint8_t {
-    bits,               ///< sign(x) min(floor(|x| / s + 1/2), high)
-    linear,             ///< clip(rne(x / s - shift), low - shift, high - shift) + shift
-    sign,               ///< sgn1(x), or {0, 1}
-    ternary,            ///< sign(x) [|s rne(x / s)| >= s / 2]
-    stochastic_sign,    ///< sgn1(sigmoid(temperature x / std) - draw), or {0, 1}
-    stochastic_ternary  ///< (sgn1(p(x - T) - draw) + sgn1(p(x + T) - second draw)) / 2
-};
-
-enum class ScaleSource : std::uint8_t {
-    given,         ///< `fixed`
-    automatic,     ///< least squares, or the largest magnitude
-    power_of_two   ///< the same rounded to powers of two
-};
-
-struct ScaleRule {
-    ScaledCodes codes = ScaledCodes::bits;
-    ScaleSource source = ScaleSource::automatic;
-    double fixed = 1;            // scale where it is given
-    double low = 0, high = 0, shift = 0;
-    double unit = 1;             // bits: 2^integer; x is divided by it first and the output multiplied
-    int iterations = 5;          // of least squares
-    bool zero_one = false;
-    bool stochastic = false;     // sign, ternary: stochastic rounding in front
-    bool peak_over_all = false;  // the first scale is one for all cells (rank-1 tensors)
-    bool keep_sign = true;       // linear: false for unsigned codes
-    double range_levels = 0;     // > 0: the first scale is (max - min) / range_levels, and the codes of the last iteration
-                                 // stay with the scale after it (QKeras 0.7.4 to 0.9)
-    double min_exponent = -1e9, max_exponent = 1e9;  // of power-of-two scales, after each step of least squares
-    double temperature = 6;
-    SigmoidForm form = SigmoidForm::real;
-};
-
-/// Pointers of one call; all arrays [cells][inner] but where noted.
-template <class T>
-struct ScaleCall {
-    std::int64_t cells = 0, inner = 0;
-    const T* x = nullptr;
-    const std::int32_t* groups = nullptr;  ///< [cells], group of each cell, from 0; null: each its own
-    const T *draws = nullptr, *second = nullptr;
-    const T* given = nullptr;  ///< [cells]; null: rule.fixed for all
-    T* y = nullptr;
-    T* scale = nullptr;     ///< [cells]; 0 for a cell of zeros (the source divides 0 by 0)
-    T* gradient = nullptr;  ///< null, or 1 where the clipping gradient passes, else 0 (linear)
-};
 
 /// `for_cells(cells, width, f)` calls f(begin, end) on parts of [0, cells), in any order.
 template <class T, class ForCells>
@@ -72,7 +26,7 @@ class ScaleSolver {
     }
 
     void run() {
-        prepare();
+        if (scaled::codes_come_first(r_)) each_cell([&](std::int64_t cell) { assign(cell); });
         if (r_.source == ScaleSource::given)
             for (std::int64_t i = 0; i < c_.cells; ++i) c_.scale[i] = c_.given ? c_.given[i] : T(r_.fixed);
         else
@@ -91,53 +45,53 @@ class ScaleSolver {
             for (std::int64_t cell = begin; cell < end; ++cell) f(cell);
         });
     }
-
-    /// Codes that do not depend on a scale.
-    void prepare() {
-        if (r_.codes != ScaledCodes::sign && r_.codes != ScaledCodes::stochastic_sign) return;
-        each_cell([&](std::int64_t cell) {
-            const T* x = input(cell);
-            T* k = codes(cell);
-            T factor = 1;
-            if (r_.stochastic) {
-                T peak = 0;
-                for (std::int64_t i = 0; i < c_.inner; ++i) peak = std::max(peak, std::abs(x[i]));
-                factor = 2 * std::min(T(1), peak);
-            }
-            for (std::int64_t i = 0; i < c_.inner; ++i) {
-                T v = x[i];
-                if (r_.stochastic) {
-                    const std::int64_t at = cell * c_.inner + i;
-                    v = factor > 0 ? factor * element::stochastic_round(v / factor, T(0.125), c_.draws[at]) : T(0);
-                    if (v == 0) v = c_.second[at] < T(0.5) ? T(-1) : T(1);
-                }
-                const T sign = element::sign_plus(v);
-                k[i] = r_.zero_one ? (sign + 1) / 2 : sign;
-            }
-        });
+    /// codes[i] = f(x[i], draw, second draw)
+    template <class F>
+    void each_code(std::int64_t cell, F&& f) const {
+        const T* x = input(cell);
+        const T* draws = c_.draws ? c_.draws + cell * c_.inner : nullptr;
+        const T* second = c_.second ? c_.second + cell * c_.inner : nullptr;
+        T* k = codes(cell);
+        for (std::int64_t i = 0; i < c_.inner; ++i) k[i] = f(x[i], draws ? draws[i] : T(0), second ? second[i] : T(0));
     }
 
-    /// Value that enters least squares beside a code: for signs that were rounded by chance, the rounded value.
-    T fitted(std::int64_t cell, std::int64_t i, T factor) const {
-        const T x = input(cell)[i];
-        if (r_.codes == ScaledCodes::sign && r_.stochastic)
-            return factor > 0 ? factor * element::stochastic_round(x / factor, T(0.125), c_.draws[cell * c_.inner + i]) : T(0);
-        return x / T(r_.unit);
+    /// What stochastic rounding in front of a sign scales by.
+    T chance_factor(std::int64_t cell) const {
+        if (!r_.stochastic) return 1;
+        const T* x = input(cell);
+        T peak = 0;
+        for (std::int64_t i = 0; i < c_.inner; ++i) peak = std::max(peak, std::abs(x[i]));
+        return scaled::chance_factor(peak);
     }
 
-    /// s = mean(x q) / (mean(q^2) + epsilon) over each group, rounded and bounded where asked.
-    void least_squares(bool to_power_of_two) {
+    /// The codes that the present scale gives.
+    void assign(std::int64_t cell) const {
+        const T s = c_.scale[cell];
+        switch (r_.codes) {
+            case ScaledCodes::bits: return each_code(cell, [&](T x, T, T) { return scaled::bits_code(r_, x, s); });
+            case ScaledCodes::linear: return each_code(cell, [&](T x, T, T) { return scaled::linear_code(r_, x, s); });
+            case ScaledCodes::ternary:
+            case ScaledCodes::stochastic_ternary:
+                return each_code(cell, [&](T x, T draw, T) { return scaled::ternary_code(r_, x, s, draw); });
+            case ScaledCodes::sign:
+            case ScaledCodes::stochastic_sign: break;
+        }
+        if (!r_.stochastic) return each_code(cell, [&](T x, T, T) { return scaled::sign_code(r_, x); });
+        const T factor = chance_factor(cell);
+        each_code(cell, [&](T x, T draw, T second) { return scaled::sign_code_by_chance(r_, x, factor, draw, second); });
+    }
+
+    void least_squares() {
+        const bool by_chance = r_.codes == ScaledCodes::sign && r_.stochastic;
         each_cell([&](std::int64_t cell) {
-            const T* q = codes(cell);
-            T factor = 1;
-            if (r_.codes == ScaledCodes::sign && r_.stochastic) {
-                T peak = 0;
-                for (std::int64_t i = 0; i < c_.inner; ++i) peak = std::max(peak, std::abs(input(cell)[i]));
-                factor = 2 * std::min(T(1), peak);
-            }
+            const T *q = codes(cell), *x = input(cell);
+            const T factor = by_chance ? chance_factor(cell) : T(1);
             double p = 0, s = 0;
             for (std::int64_t i = 0; i < c_.inner; ++i) {
-                p += static_cast<double>(fitted(cell, i, factor)) * q[i];
+                // For signs that were rounded by chance, the rounded value.
+                const T fitted = by_chance ? scaled::rounded_by_chance(x[i], factor, c_.draws[cell * c_.inner + i])
+                                           : x[i] / T(r_.unit);
+                p += static_cast<double>(fitted) * q[i];
                 s += static_cast<double>(q[i]) * q[i];
             }
             product_[cell] = p;
@@ -151,18 +105,12 @@ class ScaleSolver {
         }
         for (std::int64_t cell = 0; cell < c_.cells; ++cell) {
             const std::int64_t g = group(cell);
-            const T s = T((group_product_[g] / size_[g]) / (group_square_[g] / size_[g] + keras_epsilon));
-            c_.scale[cell] = to_power_of_two ? bounded(element::nearest_power_of_two(s)) : s;
+            c_.scale[cell] = scaled::fitted_scale<T>(r_, group_product_[g], group_square_[g], size_[g],
+                                                     scaled::fits_powers_of_two(r_));
         }
     }
 
-    T bounded(T s) const {
-        if (r_.min_exponent > -1e8) s = std::max(s, T(std::exp2(r_.min_exponent)));
-        if (r_.max_exponent < 1e8) s = std::min(s, T(std::exp2(r_.max_exponent)));
-        return s;
-    }
-
-    /// Largest magnitude (or value, or spread) of every cell, or of all.
+    /// The peak of every cell, or of all.
     void find_peaks() {
         each_cell([&](std::int64_t cell) {
             const T* x = input(cell);
@@ -172,7 +120,7 @@ class ScaleSolver {
                 low = std::min(low, x[i]);
                 magnitude = std::max(magnitude, std::abs(x[i]));
             }
-            peak_[cell] = r_.range_levels > 0 ? high - low : r_.keep_sign ? magnitude : std::max(high, T(0));
+            peak_[cell] = scaled::peak_of(r_, low, high, magnitude);
         });
         if (r_.peak_over_all && c_.cells > 0) {
             double all = *std::max_element(peak_, peak_ + c_.cells);
@@ -185,83 +133,15 @@ class ScaleSolver {
     }
 
     void find_scale() {
-        const bool rounded = r_.source == ScaleSource::power_of_two;
-        switch (r_.codes) {
-            case ScaledCodes::sign:
-            case ScaledCodes::stochastic_sign: return least_squares(rounded);
-            case ScaledCodes::ternary:
-            case ScaledCodes::stochastic_ternary: {
-                find_peaks();
-                for (std::int64_t i = 0; i < c_.cells; ++i) {
-                    const T s = 2 * T(peak_[i]) / 3;
-                    c_.scale[i] = rounded ? element::nearest_power_of_two(s) : s;
-                }
-                for (int n = 0; n < r_.iterations; ++n) {
-                    each_cell([&](std::int64_t cell) { assign_ternary(cell); });
-                    least_squares(rounded);
-                }
-                return;
-            }
-            case ScaledCodes::linear: {
-                find_peaks();
-                const T span = T(r_.high - r_.low), times = r_.keep_sign ? T(2) : T(1);
-                for (std::int64_t i = 0; i < c_.cells; ++i) {
-                    const T s = std::max(times * T(peak_[i]) / span, T(keras_epsilon));
-                    c_.scale[i] = rounded ? element::nearest_power_of_two(s) : s;
-                }
-                for (int n = 0; rounded && n < r_.iterations; ++n) {
-                    std::copy_n(c_.scale, c_.cells, previous_);
-                    each_cell([&](std::int64_t cell) { assign_linear(cell); });
-                    least_squares(true);
-                    if (std::equal(previous_, previous_ + c_.cells, c_.scale)) break;
-                }
-                return;
-            }
-            case ScaledCodes::bits: break;
-        }
+        if (scaled::codes_come_first(r_)) return least_squares();
         find_peaks();
-        for (std::int64_t i = 0; i < c_.cells; ++i) {
-            const T p = T(peak_[i]) / T(r_.unit);
-            const T s = r_.range_levels > 0 ? p / T(r_.range_levels) : 2 * p / (2 * T(r_.high));
-            c_.scale[i] = rounded && r_.range_levels == 0 ? element::nearest_power_of_two(s) : s;
-        }
-        for (int n = 0; (rounded || r_.range_levels > 0) && n < r_.iterations; ++n) {
-            each_cell([&](std::int64_t cell) { assign_bits(cell); });
-            least_squares(true);
-        }
-    }
-
-    void assign_bits(std::int64_t cell) {
-        const T s = c_.scale[cell], h = T(r_.high), unit = T(r_.unit);
-        const T* x = input(cell);
-        T* q = codes(cell);
-        for (std::int64_t i = 0; i < c_.inner; ++i) {
-            const T v = x[i] / unit;
-            const T magnitude = s > 0 ? std::min(std::floor(std::abs(v) / s + T(0.5)), h) : T(0);
-            q[i] = v < 0 ? -magnitude : v > 0 ? magnitude : T(0);
-        }
-    }
-    void assign_linear(std::int64_t cell) {
-        const T s = c_.scale[cell], low = T(r_.low), high = T(r_.high), shift = T(r_.shift);
-        const T* x = input(cell);
-        T* q = codes(cell);
-        for (std::int64_t i = 0; i < c_.inner; ++i)
-            q[i] = std::nearbyint(element::clip<T>(x[i] / s, low, high) - shift) + shift;
-    }
-    void assign_ternary(std::int64_t cell) {
-        const T s = c_.scale[cell];
-        const T* x = input(cell);
-        T* q = codes(cell);
-        for (std::int64_t i = 0; i < c_.inner; ++i) {
-            T v = x[i];
-            if (r_.codes == ScaledCodes::ternary && s > 0) {
-                const T ratio = x[i] / s;
-                v = s * (r_.stochastic ? element::stochastic_round(ratio, T(1) / T(3), c_.draws[cell * c_.inner + i])
-                                       : std::nearbyint(ratio));
-            }
-            // A scale of 0 stays: the source's x / 0 compares as false.
-            const bool on = (s > 0 || r_.codes != ScaledCodes::ternary) && std::abs(v) >= s / 2;
-            q[i] = on && x[i] > 0 ? T(1) : on && x[i] < 0 ? T(-1) : T(0);
+        for (std::int64_t i = 0; i < c_.cells; ++i) c_.scale[i] = scaled::first_scale(r_, T(peak_[i]));
+        for (int n = 0; n < scaled::fits(r_); ++n) {
+            std::copy_n(c_.scale, c_.cells, previous_);
+            each_cell([&](std::int64_t cell) { assign(cell); });
+            least_squares();
+            // The same scales give the same codes: further steps would change nothing.
+            if (std::equal(previous_, previous_ + c_.cells, c_.scale)) break;
         }
     }
 
@@ -275,47 +155,31 @@ class ScaleSolver {
         return T(std::sqrt(square / static_cast<double>(c_.inner))) + T(keras_epsilon);
     }
 
-    void draw_sign(std::int64_t cell) {
+    void draw(std::int64_t cell) const {
+        const T s = c_.scale[cell];
+        if (r_.codes == ScaledCodes::stochastic_ternary) {
+            const T spread = deviation(cell);
+            return each_code(cell, [&](T x, T draw, T second) { return scaled::drawn_ternary(r_, x, s, spread, draw, second); });
+        }
         const T spread = r_.source == ScaleSource::given ? T(1) : deviation(cell);
-        for (std::int64_t i = 0; i < c_.inner; ++i) {
-            const T p = element::sig(r_.form, T(r_.temperature) * input(cell)[i] / spread);
-            const T sign = element::sign_plus(p - c_.draws[cell * c_.inner + i]);
-            codes(cell)[i] = r_.zero_one ? (sign + 1) / 2 : sign;
-        }
-    }
-    void draw_ternary(std::int64_t cell) {
-        const T spread = deviation(cell), t = c_.scale[cell] / (2 * spread), hot = T(r_.temperature);
-        for (std::int64_t i = 0; i < c_.inner; ++i) {
-            const std::int64_t at = cell * c_.inner + i;
-            const T x = c_.x[at] / spread;
-            const T above = element::sign_plus(element::sig(r_.form, hot * (x - t)) - c_.draws[at]);
-            const T below = element::sign_plus(element::sig(r_.form, hot * (x + t)) - c_.second[at]);
-            c_.y[at] = (above + below) / 2;
-        }
+        each_code(cell, [&](T x, T draw, T) { return scaled::drawn_sign(r_, x, spread, draw); });
     }
 
     /// Last codes, and the output.
     void finish() {
-        const bool codes_stand = r_.range_levels > 0 && r_.source != ScaleSource::given;
+        const bool drawn = scaled::codes_are_drawn(r_), stand = scaled::last_codes_stand(r_);
         each_cell([&](std::int64_t cell) {
-            switch (r_.codes) {
-                case ScaledCodes::bits:
-                    if (!codes_stand) assign_bits(cell);
-                    break;
-                case ScaledCodes::linear: assign_linear(cell); break;
-                case ScaledCodes::sign:
-                case ScaledCodes::ternary: break;
-                case ScaledCodes::stochastic_sign: draw_sign(cell); break;
-                case ScaledCodes::stochastic_ternary: draw_ternary(cell); break;
-            }
+            if (drawn)
+                draw(cell);
+            else if (!stand)
+                assign(cell);
             const T s = c_.scale[cell];
+            const T* x = input(cell);
             T* y = codes(cell);
             if (c_.gradient)
-                for (std::int64_t i = 0; i < c_.inner; ++i) {
-                    const T v = input(cell)[i] / s;
-                    c_.gradient[cell * c_.inner + i] = v >= T(r_.low) && v <= T(r_.high) ? T(1) : T(0);
-                }
-            for (std::int64_t i = 0; i < c_.inner; ++i) y[i] = s * T(r_.unit) * y[i];
+                for (std::int64_t i = 0; i < c_.inner; ++i)
+                    c_.gradient[cell * c_.inner + i] = scaled::linear_gradient(r_, x[i], s);
+            for (std::int64_t i = 0; i < c_.inner; ++i) y[i] = scaled::output(r_, y[i], s);
         });
     }
 

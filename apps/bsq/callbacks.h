@@ -17,6 +17,7 @@ class TabLog final : public Callback {
     /// `columns`: names in the header and in EpochRecord::extra, behind the five common ones.
     TabLog(std::string path, std::vector<std::pair<std::string, std::string>> columns);
     std::string name() const override { return "log"; }
+    bool replayable() const override { return true; }
     void on_load(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
 
@@ -31,6 +32,7 @@ class NetworkFiles final : public Callback {
    public:
     NetworkFiles(Session& session, double best_accuracy) : session_(session), best_(best_accuracy) {}
     std::string name() const override { return "network_files"; }
+    bool replayable() const override { return true; }
     void after_epoch(Trainer& trainer) override;
     void save(Checkpoint& checkpoint) const override;
     void load(const Checkpoint& checkpoint) override;

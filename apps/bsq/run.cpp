@@ -20,6 +20,7 @@
 #include "engine/train/evaluator.h"
 #include "engine/train/signals.h"
 #include "models/registry.h"
+#include "ops/convolution_algorithm.h"
 
 namespace bitloom::bsq {
 
@@ -72,6 +73,7 @@ Session::Session(const std::string& program, const Settings& settings)
     : program_(program), settings_(settings), device_(open_device(settings.common.device)) {
     set_threads(static_cast<int>(settings_.common.threads));
     set_deterministic(settings_.deterministic);
+    ops::use_convolution_algorithm(settings_.gpu.convolution);
     NetworkFile header;
     if (!settings_.model_file.empty() && !settings_.arch_given) {
         // A file may say what network it holds.
@@ -102,6 +104,7 @@ LoaderOptions Session::loader_options(std::int64_t batch) const {
     options.workers = static_cast<int>(settings_.workers);
     options.normalization = normalization_;
     options.device = device_;
+    options.data_on_device = settings_.gpu.data();
     return options;
 }
 
@@ -159,6 +162,7 @@ std::optional<TrainResult> Session::train(const Training& training, double& best
     options.checkpoint = path("last.h5");
     options.checkpoint_every_steps = settings_.checkpoint_every_steps;
     options.stop = &limit.stop();
+    options.step_graph = settings_.gpu.step_graph();
     options.model_description = describe(model_options_);
     options.configuration = settings_.configuration;
     Trainer trainer(*model_, *optimizer, cross_entropy_loss(), options);

@@ -87,6 +87,7 @@ void add_training_flags(Flags& flags, Settings& s) {
     flags.add("evaluate", s.evaluate, "test --model and end");
     flags.alias("e", "evaluate");
     add_deterministic_flag(flags, s.deterministic);
+    add_gpu_flags(flags, s.gpu, true);
 }
 
 void add_sparsity_flags(Flags& flags, Settings& s) {
@@ -121,7 +122,7 @@ void parse(Flags& flags, Settings& s, const std::string& program, int argc, cons
     }
     if (s.common.resume && !s.common.out_dir.empty()) {
         std::vector<std::string> changeable{"resume", "out-dir", "data-dir", "epochs", "max-steps",
-                                            "checkpoint-every-steps", "workers"};
+                                            "checkpoint-every-steps", "workers", "data-on-device", "cuda-graph"};
         if (recorded_deterministic(s.common.out_dir)) changeable.push_back("threads");
         resume_flags(flags, s.common.out_dir, changeable);
     }

@@ -15,6 +15,7 @@ namespace bitloom::bsq {
 struct Settings {
     CommonFlags common;
     DataFlags data;
+    GpuFlags gpu;
     std::string normalize = "auto", augment = "auto";
     std::int64_t train_batch = 128, test_batch = 100, workers = 1;
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cuda/backend.h"
+#include "cuda/quant/backend.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/json_values.h"
@@ -51,7 +52,8 @@ void add_gpu_flags(Flags& flags, GpuFlags& values, bool trains) {
               {.choices = ops::convolution_algorithm_names()});
     if (trains)
         flags.add("cuda-graph", values.graph,
-                  "auto: capture the whole training step once and replay it, where no scheme works within the steps",
+                  "auto: capture the whole training step and replay it, where nothing in it works on the host; "
+                  "a scheme that changes the step has it captured anew",
                   {.choices = {"auto", "off"}});
 }
 
@@ -76,7 +78,10 @@ DatasetOptions dataset_options(const DataFlags& values) {
 
 Device open_device(const std::string& name) {
     const Device device = parse_device(name);
-    if (device.kind == DeviceKind::cuda) cuda::install(device.index);
+    if (device.kind == DeviceKind::cuda) {
+        cuda::install(device.index);
+        cuda::register_scheme_tables();
+    }
     return device;
 }
 

@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "engine/io/checkpoint.h"
 #include "engine/train/trainer.h"
+#include "engine/training_kernels.h"
 #include "models/registry.h"
 #include "quant/checkpoints.h"
 #include "quant/search/width_transfer.h"
@@ -62,6 +63,7 @@ std::optional<TrialResult> train_trial(const TrialTraining& training, const std:
     if (!resume)
         for (const char* name : {"last.h5", "best.h5", "history.csv"}) std::filesystem::remove(folder + "/" + name);
 
+    const std::unique_ptr<DeviceLane> lane = open_lane(training.evaluation.device);  // trials side by side share a GPU
     const std::unique_ptr<Module> model = make_model(training.network, training.seed);
     if (!training.initial_weights.empty()) {
         const Checkpoint source = load_checkpoint(training.initial_weights);

@@ -2,8 +2,8 @@
 // first of them, and the parts are joined by the formula of Chan, Golub and LeVeque (1979). All count from the first row of
 // the tensor: a large mean costs no digits.
 
-#include "cuda/ops/columns.cuh"
 #include "cuda/ops/kernels.h"
+#include "cuda/ops/norm_passes.cuh"
 
 namespace bitloom::cuda {
 
@@ -94,35 +94,12 @@ __global__ void finish_moments_kernel(Columns c, int blocks, const T* x, const f
     variance[channel] = moments.m2 / static_cast<float>(c.rows);
 }
 
-/// What the passes know of a thread's channels.
-template <int width>
-struct ChannelParameters {
-    float mean[width], inverse[width];  ///< inverse: 1 / sqrt(variance + epsilon)
-};
-template <int width>
-__device__ __forceinline__ ChannelParameters<width> channel_parameters(const float* mean, const float* variance,
-                                                                       float epsilon, int channel) {
-    ChannelParameters<width> p;
-#pragma unroll
-    for (int k = 0; k < width; ++k) {
-        p.mean[k] = mean[channel + k];
-        p.inverse[k] = 1 / sqrtf(variance[channel + k] + epsilon);
-    }
-    return p;
-}
-
 template <int width, bool relu, class T>
 __global__ void normalize_kernel(Columns c, const T* x, const float* gamma, const float* beta, const T* residual,
                                  const float* mean, const float* variance, float epsilon, T* y) {
     const ColumnWork work = column_work<width>(c);
     if (!work.inside) return;
-    const ChannelParameters<width> p = channel_parameters<width>(mean, variance, epsilon, work.channel);
-    float scale[width], offset[width];
-#pragma unroll
-    for (int k = 0; k < width; ++k) {
-        scale[k] = gamma[work.channel + k];
-        offset[k] = beta[work.channel + k];
-    }
+    const ChannelMap<width> map = channel_map<width>(gamma, beta, mean, variance, epsilon, work.channel);
     for (std::int64_t row = work.first; row < work.last; row += work.slices) {
         const std::int64_t at = row * c.channels + work.channel;
         float value[width], added[width];
@@ -130,7 +107,7 @@ __global__ void normalize_kernel(Columns c, const T* x, const float* gamma, cons
         if (residual) load_wide(residual + at, added);
 #pragma unroll
         for (int k = 0; k < width; ++k) {
-            value[k] = scale[k] * ((value[k] - p.mean[k]) * p.inverse[k]) + offset[k];
+            value[k] = map(k, value[k]);
             if (residual) value[k] += added[k];
             if (relu) value[k] = value[k] < 0 ? 0.0f : value[k];
         }
@@ -186,22 +163,12 @@ __global__ void finish_gradients_kernel(int channels, int blocks, const float* p
     dgamma[channel] = second / sqrtf(variance[channel] + epsilon);
 }
 
-/// With m rows: dx = gamma / sigma (dy - (dbeta + x_hat dgamma) / m), or gamma / sigma dy where the moments are constants.
 template <int width, bool relu, bool training, class T>
-__global__ void input_gradient_kernel(Columns c, const T* dy, const T* x, const T* y, const float* gamma, const float* mean,
-                                      const float* variance, float epsilon, const float* dgamma, const float* dbeta, T* dx,
+__global__ void input_gradient_kernel(Columns c, const T* dy, const T* x, const T* y, NormGradient from, T* dx,
                                       T* dresidual) {
     const ColumnWork work = column_work<width>(c);
     if (!work.inside) return;
-    const ChannelParameters<width> p = channel_parameters<width>(mean, variance, epsilon, work.channel);
-    float scale[width], mean_gradient[width], slope[width];
-    const float rows = static_cast<float>(c.rows);
-#pragma unroll
-    for (int k = 0; k < width; ++k) {
-        scale[k] = gamma[work.channel + k] * p.inverse[k];
-        mean_gradient[k] = training ? dbeta[work.channel + k] / rows : 0.0f;
-        slope[k] = training ? dgamma[work.channel + k] / rows : 0.0f;
-    }
+    const InputGradient<width, training> to_input(from, c.rows, work.channel);
     for (std::int64_t row = work.first; row < work.last; row += work.slices) {
         const std::int64_t at = row * c.channels + work.channel;
         float gradient[width], value[width], output[width];
@@ -216,19 +183,10 @@ __global__ void input_gradient_kernel(Columns c, const T* dy, const T* x, const 
         if (dresidual) store_narrow(dresidual + at, gradient);
         if (!dx) continue;
 #pragma unroll
-        for (int k = 0; k < width; ++k) {
-            if constexpr (training)
-                gradient[k] -= mean_gradient[k] + (value[k] - p.mean[k]) * p.inverse[k] * slope[k];
-            gradient[k] *= scale[k];
-        }
+        for (int k = 0; k < width; ++k) gradient[k] = to_input(k, gradient[k], training ? value[k] : 0.0f);
         store_narrow(dx + at, gradient);
     }
 }
-
-std::int64_t rows_of(const Tensor& x, std::int64_t channels) { return channels ? x.numel() / channels : 0; }
-
-/// Blocks of an elementwise pass: enough to fill the GPU.
-std::int64_t pass_blocks(Device device) { return 16 * static_cast<std::int64_t>(properties(device).multiprocessors); }
 
 void normalize(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual, const Tensor& mean,
                const Tensor& variance, double epsilon, NormEpilogue epilogue, Tensor& y) {
@@ -282,17 +240,16 @@ void backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& 
                 else
                     launch(device, column_sums_kernel<width, GradientTerms<false, T>>, grid_of(sums), threads_per_block, 0,
                            sums, GradientTerms<false, T>{gradient, in, output, means}, partial);
-                launch(device, finish_gradients_kernel, blocks_of_warps(channels), threads_per_block, 0,
-                       static_cast<int>(channels), blocks, static_cast<const float*>(partial), variances,
-                       static_cast<float>(epsilon), to_gamma, to_beta);
+                finish_norm_gradients(device, channels, blocks, partial, variances, static_cast<float>(epsilon), to_gamma,
+                                      to_beta);
                 if (!out && !to_residual) return;
                 const Columns c = columns_of(rows, channels, width, pass_blocks(device));
                 launch(device,
                        relu ? input_gradient_kernel<width, true, training, T>
                             : input_gradient_kernel<width, false, training, T>,
-                       grid_of(c), threads_per_block, 0, c, gradient, in, output, gamma.read<float>(), means, variances,
-                       static_cast<float>(epsilon), static_cast<const float*>(to_gamma),
-                       static_cast<const float*>(to_beta), out, to_residual);
+                       grid_of(c), threads_per_block, 0, c, gradient, in, output,
+                       NormGradient{gamma.read<float>(), means, variances, static_cast<float>(epsilon), to_gamma, to_beta},
+                       out, to_residual);
             },
             gradient, in, output, out, to_residual);
     });
@@ -300,11 +257,9 @@ void backward(const Tensor& dy, const Tensor& x, const Tensor* y, const Tensor& 
 
 }  // namespace
 
-void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual, double epsilon,
-                        NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
+void batch_moments(const Tensor& x, Tensor& mean, Tensor& variance) {
     const Device device = x.device();
-    const std::int64_t channels = gamma.numel(), rows = rows_of(x, channels);
-    if (x.numel() == 0) return;
+    const std::int64_t channels = mean.numel(), rows = rows_of(x, channels);
     dispatch_activation(x.dtype(), "batch_norm_forward", [&](auto zero) {
         using T = decltype(zero);
         const T* in = x.read<T>();
@@ -322,6 +277,18 @@ void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta
             },
             in);
     });
+}
+
+void finish_norm_gradients(Device device, std::int64_t channels, int blocks, const float* partial, const float* variance,
+                           float epsilon, float* dgamma, float* dbeta) {
+    launch(device, finish_gradients_kernel, blocks_of_warps(channels), threads_per_block, 0, static_cast<int>(channels),
+           blocks, partial, variance, epsilon, dgamma, dbeta);
+}
+
+void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor* residual, double epsilon,
+                        NormEpilogue epilogue, Tensor& y, Tensor& mean, Tensor& variance) {
+    if (x.numel() == 0) return;
+    batch_moments(x, mean, variance);
     normalize(x, gamma, beta, residual, mean, variance, epsilon, epilogue, y);
 }
 

@@ -24,6 +24,9 @@ __device__ __forceinline__ PhiloxBlock philox4x32(PhiloxBlock c, std::uint32_t k
     return c;
 }
 
+/// to_unit_float of engine/random.h.
+__device__ __forceinline__ float unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1.0p-24f; }
+
 /// Words 4 * block to 4 * block + 3 of the stream.
 __device__ __forceinline__ PhiloxBlock draw(const PhiloxStream& stream, std::uint64_t block) {
     const std::uint64_t counter = stream.counter + (stream.device_counter ? *stream.device_counter : 0);

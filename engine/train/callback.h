@@ -54,7 +54,7 @@ public:
     virtual void after_training(Trainer&) {}  ///< not called where the run was interrupted
 
     /// True where a step that was captured on a GPU may be replayed between this callback's events: after_backward does
-    /// nothing, and the other events of steps and epochs change learning rates at most.
+    /// nothing, the others change learning rates, what tensors hold, or which tensors parameters have (which is noticed).
     virtual bool replayable() const { return false; }
 
     /// Writes what a resumed run needs.

@@ -2,6 +2,8 @@
 
 #include <span>
 
+#include "engine/step_capture.h"
+
 namespace bitloom {
 
 DeviceMetrics::DeviceMetrics(const TrainingKernels& kernels, Device device)
@@ -86,6 +88,7 @@ const Batch& CapturedStep::stage(const Batch& batch, bool stays) {
 
 void CapturedStep::capture(Device device, const std::function<void()>& compute) {
     std::unique_ptr<StepGraph> captured = kernels_.capture(device, [&] {
+        const CaptureScope scope;
         compute();
         optimizer_.prepare();
         optimizer_.apply();

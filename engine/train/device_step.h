@@ -56,6 +56,7 @@ class CapturedStep {
     /// Whether a step was captured that can compute with this batch, and whose parameters and buffers are still where
     /// they were.
     bool valid(const Batch& batch) const;
+    bool captured() const { return graph_ != nullptr; }
     /// Forgets the step and gives back its memory.
     void drop();
     /// The batch to compute with: what the captured step reads, or reads once it is captured. `stays` says that the

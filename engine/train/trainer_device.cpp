@@ -48,7 +48,13 @@ Batch& Trainer::batch_to_fill(const Loader& train) {
 bool Trainer::run_captured(const Batch& batch, const Loader& train, Tape& tape) {
     if (!captured_ || plain_steps_ < steps_before_capture) return false;
     const bool valid = captured_->valid(batch);
-    if (!valid) captured_->drop();
+    if (!valid && captured_->captured()) {
+        // Something has changed its shape or its place (re-quantized planes): as at the start, plain steps come first. What
+        // the optimizer makes for a parameter's first step may not become part of a captured one.
+        captured_->drop();
+        plain_steps_ = 0;
+        return false;
+    }
     const Batch& staged = captured_->stage(batch, train.data_on_device());
     if (valid) {
         captured_->replay();

@@ -16,6 +16,7 @@ class BsqActivation final : public ActivationTransform {
    public:
     explicit BsqActivation(const ActivationRule& rule, double alpha = 10);
     std::string_view name() const override;
+    bool replayable() const override { return true; }
     TransformState state() override;
     Var apply(Context& context, Module& site, const Var& x) override;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/step_capture.h"
 #include "ops/kernels.h"
 
 namespace bitloom::bsq {
@@ -44,6 +45,7 @@ Var BitWeight::apply(Context& context, Parameter&, const Var& weight) {
 
 /// One storage from step to step: what convolutions keep of a weight (reordered copies) is kept under its identity.
 Tensor BitWeight::output_like(const Tensor& weight) {
+    if (step_is_being_captured()) return Tensor::empty_like(weight);
     const bool fits = output_.defined() && output_.unique() && output_.shape() == weight.shape() &&
                       output_.dtype() == weight.dtype() && output_.device() == weight.device();
     if (!fits) output_ = Tensor::empty_like(weight);
@@ -56,8 +58,7 @@ Var BitWeight::apply_bits(Context& context, const Var& weight) {
     const Device device = planes.device();
     Tensor value = output_like(weight.value());
     const bool measure = measured_ && context.tape.wants_node({planes});
-    if (measure && (!norms_.defined() || norms_.numel() != bits_ || norms_.device() != device))
-        norms_ = Tensor::empty({bits_}, DType::f64, device);
+    if (measure) make_norms();
     kernel(device, "planes_to_weights", &BsqKernels::planes_to_weights)(rule, planes.value(), scale.value(), value,
                                                                         measure ? &norms_ : nullptr);
     norms_current_ = measure;
@@ -210,11 +211,17 @@ void BitWeight::reshape_for(Representation representation, int bits, bool zero) 
     }
 }
 
+/// Memory that stays as long as the planes do: a captured step writes it.
+void BitWeight::make_norms() {
+    const Device device = planes_.value.device();
+    if (!norms_.defined() || norms_.numel() != bits_ || norms_.device() != device)
+        norms_ = Tensor::empty({bits_}, DType::f64, device);
+}
+
 const Tensor& BitWeight::norms() {
     if (!norms_current_) {
-        const Device device = planes_.value.device();
-        norms_ = Tensor::empty({bits_}, DType::f64, device);
-        kernel(device, "plane_norms", &BsqKernels::plane_norms)(planes_.value, norms_);
+        make_norms();
+        kernel(planes_.value.device(), "plane_norms", &BsqKernels::plane_norms)(planes_.value, norms_);
     }
     norms_current_ = false;  // planes may change before the next call
     return norms_;

@@ -26,6 +26,7 @@ class BitWeight final : public WeightTransform, public std::enable_shared_from_t
 
     std::string_view name() const override { return "bsq"; }
     TransformState state() override;
+    bool replayable() const override { return true; }
     bool replaces_master() const override { return representation_ == Representation::bits; }
     Var apply(Context& context, Parameter& parameter, const Var& weight) override;
 
@@ -77,6 +78,7 @@ class BitWeight final : public WeightTransform, public std::enable_shared_from_t
     void attach(Representation representation);
     Tensor host_values() const;
     Tensor output_like(const Tensor& weight);
+    void make_norms();
     Var apply_bits(Context& context, const Var& weight);
     Var apply_fixed(Context& context, const Var& weight);
 

@@ -25,7 +25,9 @@ Var GroupLasso::operator()(Context& context, double strength) {
         leaves_.push_back(context.tape.leaf(weight->planes()));
     }
     const Device device = weights_.front()->planes().value.device();
-    value_ = Tensor::empty({1}, weights_.front()->planes().value.dtype(), device);
+    // Used again where nobody holds it: a captured step writes where the first steps did.
+    if (!value_.defined() || !value_.unique() || value_.device() != device)
+        value_ = Tensor::empty({1}, weights_.front()->planes().value.dtype(), device);
     kernel(device, "group_lasso", &BsqKernels::group_lasso)(rows_, 1.0, value_);
     // The planes' own node, which runs later in the backward pass, adds this gradient in its pass over them.
     const Var penalty = context.tape.record("group_lasso", leaves_, value_, [this](BackwardContext& c) {

@@ -9,32 +9,14 @@
 
 #include "engine/kernel_list.h"
 #include "engine/tensor.h"
+#include "quant/bsq/element.h"
 
 namespace bitloom::bsq {
-
-/// What stands between a sum of planes (or a normalised weight) t and its weight scale Q(t),
-/// Q(t) = round(clamp(t, -1, 1) (2^n - 1)) / (2^n - 1), half to even.
-struct QuantizationRule {
-    int bits = 8;       ///< n; 0: all weights are 0
-    bool zero = false;  ///< all weights are 0 whatever the planes say
-    bool clamp = true;  ///< of t to [-1, 1]
-};
 
 /// The groups of one tensor in the regulariser coefficient sum_b sqrt(1e-8 + S_b), S_b = sum of p_b^2 + n_b^2.
 struct GroupNorms {
     const Tensor* sums = nullptr;  ///< S, f64 [n]
     double coefficient = 0;        ///< numel n / (all parameters), or 1 without reweighing
-};
-
-enum class ActivationKind {
-    identity,  // the quantizer alone
-    relu,
-    relu6,  // min(max(x, 0), 6); gradient 1 on the open (0, 6)
-    pact    // min(max(x, 0), alpha); gradient 1 on the closed [0, alpha], that of alpha sums dy where x >= alpha
-};
-struct ActivationRule {
-    ActivationKind kind = ActivationKind::relu;
-    int bits = 0;  ///< of the dynamic quantizer behind it; 0: none
 };
 
 struct BsqKernels {
@@ -95,16 +77,6 @@ K kernel(Device device, std::string_view name, K BsqKernels::*member) {
     require(found != nullptr, "bsq ", name, ": device ", device, " has no such kernel");
     return found;
 }
-
-/// The weight of bit b among n in t, as float32.
-inline float plane_factor(int bit, int bits) {
-    return static_cast<float>(static_cast<double>(std::int64_t{1} << (bits - 1 - bit)) /
-                              static_cast<double>((std::int64_t{1} << bits) - 1));
-}
-/// The largest code, 2^n - 1.
-inline float top_code(int bits) { return static_cast<float>((std::int64_t{1} << bits) - 1); }
-/// Precisions that codes in float32 and the rounding of the kernels allow.
-inline constexpr int max_bits = 16;
 
 const BsqKernels& reference_bsq_kernels();  // plain loops, f32 and f64
 const BsqKernels& cpu_bsq_kernels();        // f32, vectors, OpenMP

@@ -11,14 +11,6 @@ namespace bitloom::bsq {
 namespace {
 
 template <class T>
-T quantized(const QuantizationRule& rule, T t) {
-    if (rule.zero || rule.bits == 0) return 0;
-    const T top = static_cast<T>(top_code(rule.bits));
-    const T u = rule.clamp ? std::clamp(t, T{-1}, T{1}) : t;
-    return std::nearbyint(u * top) / top;  // half to even is the same on both sides of zero
-}
-
-template <class T>
 T plane_sum(const T* planes, std::int64_t count, int bits, std::int64_t i) {
     T sum = 0;
     for (int b = 0; b < bits; ++b) {
@@ -125,17 +117,14 @@ void activation_forward(const ActivationRule& rule, const Tensor& x, const Tenso
         const T* px = x.read<T>();
         T* py = y.write<T>();
         const T a = rule.kind == ActivationKind::pact ? *alpha->read<T>() : T{6};
-        const bool bounded = rule.kind == ActivationKind::relu6 || rule.kind == ActivationKind::pact;
         T largest = 0;
         for (std::int64_t i = 0; i < x.numel(); ++i) {
-            py[i] = rule.kind == ActivationKind::identity ? px[i] : std::max(px[i], T{0});
-            if (bounded) py[i] = std::min(py[i], a);
+            py[i] = activated(rule.kind, px[i], a);
             largest = std::max(largest, std::abs(py[i]));
         }
         if (rule.bits == 0) return;
         const T top = static_cast<T>(top_code(rule.bits));
-        for (std::int64_t i = 0; i < x.numel(); ++i)
-            py[i] = largest == 0 ? T{0} : std::nearbyint(py[i] * top / largest) / top * largest;
+        for (std::int64_t i = 0; i < x.numel(); ++i) py[i] = dynamically_quantized(py[i], top, largest);
     });
 }
 
@@ -147,17 +136,8 @@ void activation_backward(const ActivationRule& rule, const Tensor& x, const Tens
         const T a = rule.kind == ActivationKind::pact ? *alpha->read<T>() : T{6};
         double sum = 0;
         for (std::int64_t i = 0; i < x.numel(); ++i) {
-            T factor = 0;
-            switch (rule.kind) {
-                case ActivationKind::identity: factor = 1; break;
-                case ActivationKind::relu: factor = static_cast<T>(px[i] > 0); break;
-                case ActivationKind::relu6: factor = static_cast<T>(px[i] > 0 && px[i] < 6); break;
-                case ActivationKind::pact:
-                    factor = static_cast<T>(1 - (px[i] < 0) - (px[i] > a));
-                    if (px[i] >= a) sum += static_cast<double>(pdy[i]);
-                    break;
-            }
-            out[i] = factor * pdy[i];
+            if (rule.kind == ActivationKind::pact && px[i] >= a) sum += static_cast<double>(pdy[i]);
+            out[i] = activation_factor(rule.kind, px[i], a) * pdy[i];
         }
         if (dalpha) *dalpha->write<T>() = static_cast<T>(sum);
     });

@@ -25,6 +25,8 @@ class PrecisionSchedule final : public Callback {
     PrecisionSchedule(BitNetwork& network, PrecisionScheduleOptions options,
                       std::function<void(Trainer&, std::optional<std::int64_t> epoch)> adjusted = nullptr);
     std::string name() const override { return "bsq"; }
+    /// An adjustment gives the planes other memory, which the trainer notices.
+    bool replayable() const override { return true; }
     void before_epoch(Trainer& trainer) override;
     void after_epoch(Trainer& trainer) override;
     void after_training(Trainer& trainer) override;
@@ -43,6 +45,7 @@ class RepresentationState final : public Callback {
    public:
     explicit RepresentationState(BitNetwork& network) : network_(network) {}
     std::string name() const override { return "bsq"; }
+    bool replayable() const override { return true; }
     void save(Checkpoint& checkpoint) const override { network_.save(checkpoint); }
     void load(const Checkpoint& checkpoint) override { network_.load(checkpoint); }
 

@@ -4,6 +4,7 @@
 
 #include "engine/error.h"
 #include "engine/graph.h"
+#include "engine/module_device.h"
 #include "models/layers/convolution.h"
 #include "models/layers/dense.h"
 #include "models/layers/layer.h"
@@ -126,7 +127,7 @@ CostNetwork describe_network(Module& network, const Shape& input, const std::str
                              const TypesOfLayer& types) {
     Shape batched{1};
     for (const std::int64_t extent : input) batched.append(extent);
-    const Graph graph = Graph::trace(network, batched);
+    const Graph graph = Graph::trace(network, batched, DType::f32, device_of(network));
     CostNetwork result;
     result.input = input;
     for (const GraphCall& call : graph.calls()) {

@@ -61,6 +61,8 @@ class Pruner final : public Callback {
                                           std::function<void(const std::string&)> log = {});
 
     std::string name() const override { return "pruning"; }
+    /// Masks are refreshed and applied in front of the step, in place.
+    bool replayable() const override { return true; }
     void on_load(Trainer& trainer) override;
     void before_forward(Trainer& trainer) override;
     void before_evaluate_or_save(Trainer& trainer) override;

@@ -20,6 +20,7 @@ class WeightMask final : public WeightTransform {
     /// A mask of ones for a weight like `weight`.
     WeightMask(const Tensor& weight, const MaskRule& rule, GradientRule gradient);
     std::string_view name() const override { return "pruning"; }
+    bool replayable() const override { return true; }
     /// "mask" (the weight's shape, 0 and 1) and "threshold" [1]: the magnitude from which on weights were kept.
     TransformState state() override { return {{}, {{"mask", &mask_}, {"threshold", &threshold_}}}; }
     Var apply(Context& context, Parameter& parameter, const Var& weight) override;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/graph.h"
+#include "engine/module_device.h"
 #include "ops/convolution.h"
 #include "ops/dense.h"
 #include "ops/pointwise.h"
@@ -124,7 +125,10 @@ class FoldedConvolution final : public LayerTransform {
         pass.training = context.training;
         pass.mask_gradient = false;  // the gradient meets the mask, where it does, in front of the folding
         if (mask.defined()) pass.mask = viewed.rank() == 0 ? mask : mask.reshape(viewed);
-        if (uses_draws(q.quantizer(), pass.training)) pass.stream = stream(context.seed, "quantizer/" + path, context.step);
+        if (uses_draws(q.quantizer(), pass.training)) {
+            pass.stream = stream(context.seed, "quantizer/" + path, context.step);
+            if (context.device_step) pass.stream = {pass.stream.key, 0, context.device_step};
+        }
         if (viewed.rank() == 0) return q(x, pass);
         return ops::reshape(q(ops::reshape(x, viewed.extents()), pass), x.shape().extents());
     }
@@ -178,7 +182,7 @@ const FoldingOptions* folding_options_of(const Module& module) {
 bool is_folded_away(const Module& module) { return dynamic_cast<const FoldedAway*>(module.layer_transform.get()) != nullptr; }
 
 std::vector<std::pair<layers::Conv2d*, layers::BatchNorm*>> foldable_pairs(Module& network, const Shape& input) {
-    const Graph graph = Graph::trace(network, input);
+    const Graph graph = Graph::trace(network, input, DType::f32, device_of(network));
     std::vector<std::pair<layers::Conv2d*, layers::BatchNorm*>> pairs;
     for (const GraphCall& call : graph.calls()) {
         auto* convolution = dynamic_cast<layers::Conv2d*>(call.module);

@@ -23,8 +23,10 @@ namespace {
 Pass pass_of(const Context& context, const TensorQuantizer& quantizer, const std::string& path) {
     Pass pass;
     pass.training = context.training;
-    if (uses_draws(quantizer.quantizer(), pass.training))
+    if (uses_draws(quantizer.quantizer(), pass.training)) {
         pass.stream = stream(context.seed, "quantizer/" + path, context.step);
+        if (context.device_step) pass.stream = {pass.stream.key, 0, context.device_step};
+    }
     return pass;
 }
 
@@ -172,6 +174,7 @@ class KernelMask final : public WeightTransform {
    public:
     explicit KernelMask(Tensor mask) : mask_(std::move(mask)) {}
     std::string_view name() const override { return "kernel_mask"; }
+    bool replayable() const override { return true; }
     TransformState state() override { return {{}, {{"mask", &mask_}}}; }
     Var apply(Context& context, Parameter&, const Var& weight) override {
         return ops::multiply(weight, context.tape.constant(mask_));
@@ -226,6 +229,7 @@ class PoolingQuantizer final : public LayerTransform {
    public:
     PoolingQuantizer(const Quantizer& average, const Settings& settings) : average_(average, settings) {}
     std::string_view name() const override { return "quantizer"; }
+    bool replayable() const override { return average_.replayable(); }
 
     Var forward(Context& context, Module& layer, std::span<const Var> inputs) override {
         require(inputs.size() == 1, layer.path(), ": takes one input");
@@ -267,6 +271,10 @@ class BatchNormQuantizer final : public LayerTransform {
         variance_ = bind(quantizers.variance), inverse_ = bind(quantizers.inverse);
     }
     std::string_view name() const override { return "quantizer"; }
+    bool replayable() const override {
+        const auto one = [](const std::optional<TensorQuantizer>& q) { return !q || q->replayable(); };
+        return one(gamma_) && one(beta_) && one(mean_) && one(variance_) && one(inverse_);
+    }
     const BatchNormQuantizers& quantizers() const { return described_; }
 
     Var forward(Context& context, Module& layer, std::span<const Var> inputs) override {

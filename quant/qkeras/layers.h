@@ -27,6 +27,7 @@ class WeightQuantizer final : public WeightTransform {
     std::string_view name() const override { return "quantizer"; }
     TransformState state() override;
     bool cacheable() const override { return quantizer_.deterministic(); }
+    bool replayable() const override { return quantizer_.replayable(); }
     Var apply(Context& context, Parameter& parameter, const Var& weight) override;
     Var apply_masked(Context& context, Parameter& parameter, const Var& weight, const WeightFactors& mask) override;
 
@@ -49,6 +50,7 @@ class ActivationQuantizer final : public layers::NormActivation {
    public:
     ActivationQuantizer(const Quantizer& quantizer, const Settings& settings) : quantizer_(quantizer, settings) {}
     std::string_view name() const override { return "quantizer"; }
+    bool replayable() const override { return quantizer_.replayable(); }
     Var apply(Context& context, Module& site, const Var& x) override;
     bool fuses(const Context& context, const Var& x) const override;
     Var normalize(Context& context, const Var& x, const Var& gamma, const Var& beta, const Var& residual, double epsilon,

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "engine/step_capture.h"
 #include "ops/kernels.h"
 #include "ops/pointwise.h"
 #include "ops/shaping.h"
@@ -126,7 +127,8 @@ DType computed(DType values) { return values == DType::bf16 ? DType::f32 : value
 
 Tensor draw(const Var& x, const PhiloxStream& stream, std::uint64_t which) {
     Tensor draws = Tensor::empty(x.shape(), computed(x.dtype()), x.device());
-    kernel(x.device(), "uniform", &QuantKernels::uniform)({stream.key + which * 0x9e3779b97f4a7c15ull, stream.counter}, draws);
+    kernel(x.device(), "uniform", &QuantKernels::uniform)(
+        {stream.key + which * 0x9e3779b97f4a7c15ull, stream.counter, stream.device_counter}, draws);
     return draws;
 }
 
@@ -139,7 +141,7 @@ const Tensor* pointer(const Tensor& t) { return t.defined() ? &t : nullptr; }
 
 /// Memory for values like x: the pass's own where it is free.
 Tensor values_like(const Tensor& x, const Pass& pass) {
-    if (!pass.storage) return Tensor::empty_like(x);
+    if (!pass.storage || step_is_being_captured()) return Tensor::empty_like(x);
     Tensor& kept = *pass.storage;
     const bool fits = kept.defined() && kept.numel() == x.numel() && kept.dtype() == x.dtype() && kept.device() == x.device() && kept.unique();
     if (!fits) kept = Tensor::empty_like(x);

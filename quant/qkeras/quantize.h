@@ -56,6 +56,8 @@ class TensorQuantizer {
     void set_noise(double factor);
     /// True where equal values give equal results in inference.
     bool deterministic() const { return quantizer_.kind != QuantizerKind::bernoulli; }
+    /// True where a pass neither asks the host nor copies from it (Transform::replayable).
+    bool replayable() const { return quantizer_.elements_per_scale.empty() && quantizer_.post_training_scale.empty(); }
     /// The rule of a quantizer with a fixed scale, null where it finds its scale.
     const ElementRule* fixed_rule(bool training) const { return uses_scale_[training] ? nullptr : &element_[training]; }
 

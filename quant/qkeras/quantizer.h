@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "quant/element.h"
-#include "quant/scale.h"
+#include "quant/scaled_codes.h"
 
 namespace bitloom::quant::qkeras {
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/common/backend_comparison.h"
+#include "cuda/backend.h"
 #include "engine/io/atomic_file.h"
 #include "engine/random.h"
 #include "models/registry.h"
@@ -117,6 +118,10 @@ TEST(BackendCompare, PrintsItsTablesAndWritesThem) {
     const Json json = Json::parse(read_file(out + "/comparison.json"));
     EXPECT_GT(json["kernels"].size(), 10u);
     EXPECT_TRUE(json["cuda"].contains("ops conv2d_forward"));
+    // The schemes' kernels stand beside those of the operations.
+    for (const char* name : {"quant quantize", "quant quantize_scaled", "quant batch_norm_quantize_backward",
+                             "bsq planes_to_weights", "bsq group_lasso", "bsq activation_backward"})
+        EXPECT_EQ(json["cuda"].at(name) == "missing", !cuda::compiled()) << name;
     EXPECT_EQ(run("backend_compare", {"--model=alexnet"}).status, 2);
     EXPECT_EQ(run("backend_compare", {"--weights=" + (folder / "none.h5")}).status, 1);
 }

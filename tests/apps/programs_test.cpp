@@ -71,6 +71,8 @@ TEST(Programs, RefuseWrongUsageWithStatus2) {
     // No driver, no such GPU, or no backend in this build: one line that names the device.
     expect_refusal(run("train", tiny_train(out, {"--device=cuda:999"})), 1, "device cuda:999: ");
     expect_refusal(run("evaluate", {"--weights=none.h5", "--device=cuda:999"}), 1, "device cuda:999: ");
+    for (const char* program : {"svhn_kfold", "svhn_tune", "svhn_autoq", "bsq_train", "bsq_finetune"})
+        expect_refusal(run(program, {"--dataset=digits", "--device=cuda:999", "--out-dir=" + out}), 1, "device cuda:999: ");
     expect_refusal(run("train", tiny_train(out, {"--precision=tf32"})), 2, "precision tf32: needs --device cuda, not cpu");
     expect_refusal(run("train", tiny_train(out, {"--precision=bf16", "--device=reference", "--dtype=f64"})), 2,
                    "--precision=bf16");

@@ -1,10 +1,11 @@
 #include "emulated_device.h"
 
-#include <cstdlib>
 #include <cstring>
 
+#include "cuda/quant/tables.h"
 #include "cuda/tables.h"
 #include "cuda/training/kernels.h"
+#include "device_memory.h"
 #include "emulation.h"
 #include "engine/allocator.h"
 
@@ -22,17 +23,6 @@ void copy_bytes(const Tensor& source, Tensor& target) {
 namespace test {
 
 namespace {
-
-/// Fresh memory holds NaN, so that what is read before it is written shows.
-class EmulatedMemory final : public MemorySource {
-   public:
-    void* allocate(std::size_t bytes) override {
-        void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-        if (memory) std::memset(memory, 0xff, bytes);
-        return memory;
-    }
-    void release(void* memory) override { std::free(memory); }
-};
 
 /// A captured step is the list of its work; what it takes of memory stays its own, as in cuda/training/graph.cpp.
 class EmulatedGraph final : public StepGraph {
@@ -54,6 +44,7 @@ public:
         emulation::capture_into(nullptr);
     }
     void replay() override {
+        const emulation::DeviceAccess access;
         for (const auto& work : work_) work();
     }
 
@@ -63,13 +54,16 @@ private:
 };
 
 MemorySource& memory() {
-    static EmulatedMemory source;
+    static emulation::DeviceMemory source;
     return source;
 }
+
+int captures = 0;
 
 std::unique_ptr<StepGraph> capture(Device, const std::function<void()>& work) {
     auto graph = std::make_unique<EmulatedGraph>(memory());
     graph->capture(work);
+    ++captures;
     return graph;
 }
 
@@ -85,6 +79,8 @@ constexpr TrainingKernels training_table{.update_moments = update_moments,
 
 }  // namespace
 
+int captured_steps() { return captures; }
+
 void install_emulation() {
     static const bool once = [] {
         register_memory_source(emulated_gpu, memory());
@@ -92,6 +88,8 @@ void install_emulation() {
         register_training_kernels(DeviceKind::cuda, training_table);
         ops::register_op_kernels(DeviceKind::cuda, op_kernel_table());
         register_optim_kernels(DeviceKind::cuda, optim_kernel_table());
+        quant::register_quant_kernels(DeviceKind::cuda, quant_kernel_table());
+        bsq::register_bsq_kernels(DeviceKind::cuda, bsq_kernel_table());
         return true;
     }();
     static_cast<void>(once);

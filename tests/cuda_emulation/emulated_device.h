@@ -9,5 +9,7 @@ inline constexpr Device emulated_gpu{DeviceKind::cuda, 0};
 
 /// Registers memory and kernels of cuda:0; needed once, further calls do nothing.
 void install_emulation();
+/// Steps captured so far.
+int captured_steps();
 
 }  // namespace bitloom::cuda::test

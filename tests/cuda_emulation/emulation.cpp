@@ -1,5 +1,6 @@
 #include "emulation.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <array>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include "device_memory.h"
 #include "engine/error.h"
 
 namespace emulation {
@@ -22,9 +24,29 @@ constexpr unsigned warp_size = 32;
 
 enum class State { ready, at_block_barrier, at_warp_collective, done };
 
+/// A place to go on from, on one of the stacks. Stacks are entered the first time by setcontext, and from then on by
+/// longjmp, which asks the system for nothing; sanitizers follow swapcontext alone.
+struct Place {
+    ucontext_t context{};
+    jmp_buf point{};
+    bool entered = false;
+};
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+void go(Place& from, Place& to) { swapcontext(&from.context, &to.context); }
+#else
+void go(Place& from, Place& to) {
+    from.entered = true;
+    if (_setjmp(from.point) != 0) return;
+    if (to.entered) _longjmp(to.point, 1);
+    to.entered = true;
+    setcontext(&to.context);
+}
+#endif
+
 /// A stack on which threads run, one after the other; it belongs to a thread that waits.
 struct Fiber {
-    ucontext_t context{};
+    Place place;
     std::unique_ptr<std::byte[]> stack;
 };
 
@@ -41,7 +63,7 @@ struct Machine {
     std::vector<std::unique_ptr<Fiber>> fibers;
     std::vector<Fiber*> idle;
     std::vector<Thread> thread;
-    ucontext_t scheduler{};
+    Place scheduler;
     Fiber* running = nullptr;
     const std::function<void()>* body = nullptr;
     unsigned current = 0, threads = 0;
@@ -73,7 +95,7 @@ void fiber_main() {
             continue;
         }
         m.idle.push_back(m.running);
-        swapcontext(&m.running->context, &m.scheduler);
+        go(m.running->place, m.scheduler);
     }
 }
 
@@ -82,7 +104,7 @@ void give_way(State state) {
     Thread& self = m.thread[m.current];
     self.state = state;
     self.fiber = m.running;
-    swapcontext(&self.fiber->context, &m.scheduler);
+    go(self.fiber->place, m.scheduler);
 }
 
 Fiber* idle_fiber() {
@@ -90,11 +112,12 @@ Fiber* idle_fiber() {
     if (m.idle.empty()) {
         auto fiber = std::make_unique<Fiber>();
         fiber->stack = std::make_unique<std::byte[]>(stack_bytes);
-        getcontext(&fiber->context);
-        fiber->context.uc_stack.ss_sp = fiber->stack.get();
-        fiber->context.uc_stack.ss_size = stack_bytes;
-        fiber->context.uc_link = nullptr;
-        makecontext(&fiber->context, fiber_main, 0);
+        ucontext_t& context = fiber->place.context;
+        getcontext(&context);
+        context.uc_stack.ss_sp = fiber->stack.get();
+        context.uc_stack.ss_size = stack_bytes;
+        context.uc_link = nullptr;
+        makecontext(&context, fiber_main, 0);
         m.idle.push_back(fiber.get());
         m.fibers.push_back(std::move(fiber));
     }
@@ -107,7 +130,7 @@ void resume(unsigned thread) {
     Machine& m = machine();
     become(thread);
     m.running = m.thread[thread].fiber ? m.thread[thread].fiber : idle_fiber();
-    swapcontext(&m.scheduler, &m.running->context);
+    go(m.scheduler, m.running->place);
 }
 
 /// Lets the warps go on whose lanes stand at the same collective. True where there was one.
@@ -170,10 +193,12 @@ thread_local std::vector<std::function<void()>>* captured = nullptr;
 }
 
 void submit(std::function<void()> work) {
-    if (captured)
+    if (captured) {
         captured->push_back(std::move(work));
-    else
-        work();
+        return;
+    }
+    const DeviceAccess access;
+    work();
 }
 void capture_into(std::vector<std::function<void()>>* list) {
     bitloom::require(!list || !captured, "emulation: a step is captured within a captured step");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "cuda/backend.h"
+#include "cuda/quant/backend.h"
 #include "engine/device.h"
 
 namespace bitloom::test {
@@ -16,6 +17,7 @@ class OnGpu : public ::testing::Test {
     void SetUp() override {
         if (cuda::device_count() == 0) GTEST_SKIP() << "skipped, no GPU: " << cuda::description();
         cuda::install(gpu.index);
+        cuda::register_scheme_tables();
     }
 };
 

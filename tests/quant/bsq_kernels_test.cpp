@@ -12,6 +12,7 @@
 #include "ops/reduction.h"
 #include "quant/bsq/activation.h"
 #include "quant/bsq/group_lasso.h"
+#include "tests/quant/kernel_rows.h"
 
 namespace bitloom::bsq {
 namespace {
@@ -38,30 +39,11 @@ Result run(Device device, const QuantizationRule& rule, const Tensor& planes, co
     k.planes_backward(rule, p, scale, dw, &norms, &dnorm, r.dplanes, r.dscale);
     return r;
 }
-void expect_near(const Tensor& a, const Tensor& b, double tolerance) {
-    const std::vector<double> x = a.values<double>(), y = b.values<double>();
-    ASSERT_EQ(x.size(), y.size());
-    for (std::size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], y[i], tolerance * std::max(1.0, std::abs(y[i]))) << i;
+TEST(BsqKernels, CpuAgreesWithTheReferenceOverSizesAndPrecisions) { quant::test::expect_bit_planes(cpu_device); }
+TEST(BsqKernels, FixedPrecisionAndActivationsAgreeWithTheReference) {
+    quant::test::expect_fixed_precision_and_activations(cpu_device);
 }
-
-TEST(BsqKernels, CpuAgreesWithTheReferenceOverSizesAndPrecisions) {
-    Rng rng(3, "kernels", 0);
-    for (const std::int64_t count : {1, 7, 16, 65, 1023, 1024, 1025, 5000})
-        for (const int bits : {1, 2, 5, 8, 16})
-            for (int form = 0; form < 3; ++form) {
-                const QuantizationRule rule{bits, form == 1, form != 2};
-                const Tensor planes = random_tensor({bits, 2, count}, 0, 2, rng);
-                const Tensor dw = random_tensor({count}, -1, 1, rng);
-                const Result a = run(cpu_device, rule, planes, dw), b = run(reference, rule, planes, dw);
-                EXPECT_EQ(a.weights.values<float>(), b.weights.values<float>());
-                expect_near(a.norms, b.norms, 1e-6);
-                expect_near(a.dplanes, b.dplanes, 1e-6);
-                expect_near(a.dscale, b.dscale, 2e-4);
-                Tensor alone = Tensor::empty({bits}, DType::f64);
-                bsq_kernels(cpu_device).plane_norms(planes, alone);
-                expect_near(alone, b.norms, 1e-6);
-            }
-}
+TEST(BsqKernels, TheRegulariserOfAnyNumberOfTensors) { quant::test::expect_group_lasso(reference); }
 
 TEST(BsqKernels, TheSameBitsWithAnyNumberOfThreads) {
     Rng rng(4, "kernels", 0);
@@ -74,46 +56,6 @@ TEST(BsqKernels, TheSameBitsWithAnyNumberOfThreads) {
     EXPECT_EQ(a.dplanes.values<float>(), b.dplanes.values<float>());
     EXPECT_EQ(a.dscale.item(), b.dscale.item());
     EXPECT_EQ(a.norms.values<double>(), b.norms.values<double>());
-}
-
-TEST(BsqKernels, FixedPrecisionAndActivationsAgreeWithTheReference) {
-    Rng rng(5, "kernels", 0);
-    for (const std::int64_t count : {1, 33, 1024, 3001}) {
-        const Tensor x = random_tensor({count}, -1.5, 1.5, rng), dw = random_tensor({count}, -1, 1, rng);
-        const Tensor wide = random_tensor({count}, -4, 9, rng);
-        for (const int bits : {0, 1, 3, 8}) {
-            Tensor weights[2], dx[2], dscale[2];
-            int k = 0;
-            for (const Device device : {cpu_device, reference}) {
-                const Tensor scale = Tensor::full({1}, 0.8, DType::f32, device);
-                weights[k] = Tensor::empty({count}, DType::f32, device), dx[k] = Tensor::empty({count}, DType::f32, device);
-                dscale[k] = Tensor::empty({1}, DType::f32, device);
-                bsq_kernels(device).fixed_to_weights({bits}, x.to(device), scale, weights[k]);
-                bsq_kernels(device).fixed_backward({bits}, x.to(device), scale, dw.to(device), dx[k], dscale[k]);
-                ++k;
-            }
-            EXPECT_EQ(weights[0].values<float>(), weights[1].values<float>());
-            EXPECT_EQ(dx[0].values<float>(), dx[1].values<float>());
-            expect_near(dscale[0], dscale[1], 1e-4);
-            for (const ActivationKind kind :
-                 {ActivationKind::identity, ActivationKind::relu, ActivationKind::relu6, ActivationKind::pact}) {
-                Tensor y[2], da[2];
-                k = 0;
-                for (const Device device : {cpu_device, reference}) {
-                    const Tensor alpha = Tensor::full({1}, 2.5, DType::f32, device);
-                    y[k] = Tensor::empty({count}, DType::f32, device), da[k] = Tensor::empty({1}, DType::f32, device);
-                    bsq_kernels(device).activation_forward({kind, bits}, wide.to(device), &alpha, y[k]);
-                    const bool pact = kind == ActivationKind::pact;
-                    bsq_kernels(device).activation_backward({kind, bits}, wide.to(device), &alpha, dw.to(device), dx[k],
-                                                            pact ? &da[k] : nullptr);
-                    ++k;
-                }
-                EXPECT_EQ(y[0].values<float>(), y[1].values<float>());
-                EXPECT_EQ(dx[0].values<float>(), dx[1].values<float>());
-                if (kind == ActivationKind::pact) expect_near(da[0], da[1], 1e-4);
-            }
-        }
-    }
 }
 
 /// Example B: linear 2 -> 1, n = 2, scale 0.6.

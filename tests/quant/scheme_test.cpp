@@ -6,6 +6,7 @@
 
 #include "models/registry.h"
 #include "quant/kernels.h"
+#include "tests/quant/kernel_rows.h"
 
 namespace bitloom::quant {
 namespace {
@@ -72,6 +73,11 @@ TEST(QuantKernels, ReferenceAndCpuAreComplete) {
     for (const Device device : {cpu_device, reference_device})
         for_each_kernel([&](std::string_view name, auto member) { EXPECT_NO_THROW(kernel(device, name, member)); });
     EXPECT_THROW(quant_kernels({DeviceKind::cuda, 0}), Error);
+}
+
+TEST(QuantKernels, StayWithinTheirOperands) {
+    test::expect_guards_untouched(cpu_quant_kernels(), bsq::cpu_bsq_kernels());
+    test::expect_guards_untouched(reference_quant_kernels(), bsq::reference_bsq_kernels());
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "ops/reduction.h"
 #include "quant/kernels.h"
 #include "quant/qkeras/parse.h"
+#include "tests/quant/kernel_rows.h"
 
 namespace bitloom::quant::qkeras {
 namespace {
@@ -150,84 +151,8 @@ TEST(QuantizePooling, FactorIsQuantized) {
 
 // The pass that batch norm and quantized ReLU share -------------------------------------------------------------------
 
-struct Pieces {
-    std::vector<double> y, dx, dresidual, dgamma, dbeta, mean, variance;
-};
-
-/// y = Q(bn(x) + residual) forward and backward; `fused`, or one operation after the other.
-Pieces run_norm(Device device, bool fused, bool with_residual, bool training, const Shape& shape) {
-    ActivationQuantizer quantizer(parse_quantizer("quantized_relu(4,1)"), {});
-    layers::BatchNorm bn(layers::keras_batch_norm(shape[-1]));
-    bn.assign_paths("bn");
-    Rng rng(5, "gamma");
-    fill_uniform(bn.weight.value, 0.5, 1.5, rng);
-    fill_uniform(bn.bias.value, -0.5, 0.5, rng);
-    fill_uniform(bn.running_mean, -0.3, 0.3, rng);
-    bn.to(device);
-    Tape tape;
-    Context context{tape, training};
-    const Var x = tape.input(normal(shape, 1.1, 1).to(device), true), r = tape.input(normal(shape, 0.6, 2).to(device), true);
-    const Tensor dy = normal(shape, 1, 3).to(device);
-    Var y;
-    layers::ReLU relu;
-    relu.assign_paths("relu");
-    layers::Add add;
-    add.assign_paths("add");
-    relu.activation_transform = std::make_shared<ActivationQuantizer>(quantizer);
-    if (fused) {
-        y = layers::norm_act(context, bn, &add, &relu, x, with_residual ? &r : nullptr);
-    } else {
-        y = bn(context, x);
-        if (with_residual) y = add(context, {y, r});
-        y = relu(context, y);
-    }
-    EXPECT_EQ(tape.node_count(), fused ? 1 : with_residual ? 3 : 2);
-    tape.backward(y, dy);
-    Pieces p;
-    p.y = y.value().values<double>();
-    p.dx = tape.grad(x).values<double>();
-    if (with_residual) p.dresidual = tape.grad(r).values<double>();
-    p.dgamma = bn.weight.grad.values<double>();
-    p.dbeta = bn.bias.grad.values<double>();
-    p.mean = bn.running_mean.values<double>();
-    p.variance = bn.running_var.values<double>();
-    return p;
-}
-
-void expect_close(const std::vector<double>& a, const std::vector<double>& b, double tolerance, const char* what) {
-    ASSERT_EQ(a.size(), b.size()) << what;
-    for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], tolerance * std::max(1.0, std::abs(b[i]))) << what << " at " << i;
-}
-
-TEST(FusedNorm, HasTheBitsOfTheSinglePasses) {
-    for (const Shape& shape : {Shape{3, 5, 7, 16}, Shape{64, 3}, Shape{33, 42}, Shape{2, 9, 9, 24}})
-        for (const bool with_residual : {false, true})
-            for (const bool training : {false, true}) {
-                const Pieces fused = run_norm(cpu_device, true, with_residual, training, shape);
-                const Pieces single = run_norm(cpu_device, false, with_residual, training, shape);
-                EXPECT_EQ(fused.y, single.y) << shape;
-                EXPECT_EQ(fused.mean, single.mean);
-                EXPECT_EQ(fused.variance, single.variance);
-                EXPECT_EQ(fused.dresidual, single.dresidual) << shape;
-                expect_close(fused.dx, single.dx, 1e-5, "dx");
-                expect_close(fused.dgamma, single.dgamma, 1e-5, "dgamma");
-                expect_close(fused.dbeta, single.dbeta, 1e-5, "dbeta");
-            }
-}
-
-TEST(FusedNorm, AgreesWithTheReference) {
-    for (const bool with_residual : {false, true})
-        for (const bool training : {false, true}) {
-            const Shape shape{2, 6, 5, 8};
-            const Pieces cpu = run_norm(cpu_device, true, with_residual, training, shape);
-            const Pieces reference = run_norm(reference_device, true, with_residual, training, shape);
-            // A value at the edge of a step may fall to either side; here none does.
-            EXPECT_EQ(cpu.y, reference.y);
-            expect_close(cpu.dx, reference.dx, 1e-5, "dx");
-            expect_close(cpu.dresidual, reference.dresidual, 1e-5, "dresidual");
-            expect_close(cpu.dgamma, reference.dgamma, 1e-4, "dgamma");
-        }
-}
+TEST(FusedNorm, HasTheBitsOfTheSinglePassesAndAgreesWithTheReference) { test::expect_fused_norm(cpu_device); }
+TEST(KernelsInBf16, GiveWhatF32GivesRoundedOnce) { test::expect_bf16(cpu_device); }
 
 TEST(FusedNorm, SequentialNetworksUseIt) {
     const auto network = make_model({.name = "svhn_cnn"});

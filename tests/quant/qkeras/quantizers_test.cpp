@@ -7,6 +7,7 @@
 #include "quant/kernels.h"
 #include "quant/qkeras/parse.h"
 #include "quant/qkeras/quantize.h"
+#include "tests/quant/kernel_rows.h"
 
 namespace bitloom::quant::qkeras {
 namespace {
@@ -226,28 +227,8 @@ TEST(Quantizers, StochasticRoundingIsRightInTheMeanAndOffInInference) {
 }
 
 TEST(Quantizers, CpuAgreesWithReferenceToTheBit) {
-    Tensor x = Tensor::empty({13, 7, 11});
-    Rng rng(3, "values");
-    fill_normal(x, 0, 0.7, rng);
-    Pass pass;
-    pass.training = true;
-    pass.stream = stream(5, "draws", 2);
-    for (const std::string text :
-         {"quantized_bits(4,0,alpha=1)", "quantized_bits(6,2,1)", "quantized_bits(1,0,alpha=0.7)", "quantized_bits(5,1,alpha=0.3)",
-          "quantized_bits(4,0,alpha='auto')", "quantized_bits(4,0,alpha='auto_po2',scale_axis=1)", "quantized_linear(4,1)",
-          "quantized_linear(4,1,alpha=0.7)", "quantized_linear(1,0)", "quantized_linear(4,0,alpha='auto_po2')", "binary()",
-          "binary(1,alpha=2)", "binary(alpha='auto')", "ternary()", "ternary(alpha=0.5,threshold=0.2)", "ternary(alpha='auto')",
-          "quantized_relu(4,1)", "quantized_relu(4,1,1)", "quantized_relu(6,2,negative_slope=0.125)",
-          "quantized_relu(4,0,relu_upper_bound=0.4,is_quantized_clip=False)", "quantized_relu(32,16)", "quantized_tanh(5)",
-          "quantized_sigmoid(5)", "quantized_ulaw(5)", "quantized_po2(5)", "quantized_relu_po2(5,2)", "quantized_hswish(5,1)",
-          "stochastic_binary(alpha='auto')", "stochastic_ternary(alpha='auto_po2')", "bernoulli(alpha=1)",
-          "binary(alpha=1,use_stochastic_rounding=1)", "quantized_bits(4,0,alpha=1,use_stochastic_rounding=1)", "hard_tanh",
-          "binary_tanh", "smooth_sigmoid"}) {
-        const Result cpu = run(text, x, cpu_device, {}, pass), reference = run(text, x, reference_device, {}, pass);
-        EXPECT_EQ(cpu.y, reference.y) << text;
-        EXPECT_EQ(cpu.gradient, reference.gradient) << text;
-        EXPECT_EQ(cpu.scale, reference.scale) << text;
-    }
+    for (const test::QuantizerRow& row : test::quantizer_rows()) test::expect_row(row, cpu_device, test::Library::same);
+    test::expect_uniform_stream(reference_device, nullptr);
 }
 
 TEST(Quantizers, MaskMultipliesInTheSamePass) {

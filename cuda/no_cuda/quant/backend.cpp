@@ -1,0 +1,7 @@
+#include "cuda/quant/backend.h"
+
+namespace bitloom::cuda {
+
+void register_scheme_tables() {}
+
+}  // namespace bitloom::cuda
