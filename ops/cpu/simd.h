@@ -58,7 +58,7 @@ struct Pack<16> {
 
 /// Lane by lane from one element type to another.
 template <class To, int N, class From>
-[[gnu::always_inline]] inline To convert(From v) {
+[[gnu::always_inline]] inline To convert(const From& v) {
     if constexpr (N == 1)
         return static_cast<To>(v);
     else
@@ -73,7 +73,7 @@ template <class V>
     return value;
 }
 template <class V>
-[[gnu::always_inline]] inline void store(void* to, V value) {
+[[gnu::always_inline]] inline void store(void* to, const V& value) {
     std::memcpy(to, &value, sizeof(V));
 }
 
@@ -103,7 +103,7 @@ template <class V>
 
 /// Floats rounded to bf16, to nearest, ties to even. (The instruction also flushes numbers below 2^-126 to zero.)
 template <class V>
-[[gnu::always_inline]] inline void store(bf16* to, V value) {
+[[gnu::always_inline]] inline void store(bf16* to, const V& value) {
     if constexpr (sizeof(V) == sizeof(float)) {
         *to = bf16(value);
     } else {
@@ -131,7 +131,7 @@ template <class V>
 
 /// 32 bf16: those of a, rounded as store rounds, and behind them those of b.
 using TwoRounded = std::uint16_t __attribute__((vector_size(64)));
-[[gnu::always_inline]] inline TwoRounded round_two(Pack<16>::Float a, Pack<16>::Float b) {
+[[gnu::always_inline]] inline TwoRounded round_two(const Pack<16>::Float& a, const Pack<16>::Float& b) {
 #ifdef __AVX512BF16__
     return reinterpret_cast<TwoRounded>(_mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(a)));
 #else
@@ -143,7 +143,7 @@ using TwoRounded = std::uint16_t __attribute__((vector_size(64)));
 }
 
 /// The same in the order a0, b0, a1, b1, ...: pairs, one a lane of 32 bits.
-[[gnu::always_inline]] inline Pack<16>::Int round_pairs(Pack<16>::Float a, Pack<16>::Float b) {
+[[gnu::always_inline]] inline Pack<16>::Int round_pairs(const Pack<16>::Float& a, const Pack<16>::Float& b) {
     constexpr TwoRounded order{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
     return reinterpret_cast<Pack<16>::Int>(__builtin_shuffle(round_two(a, b), order));

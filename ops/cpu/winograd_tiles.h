@@ -82,12 +82,12 @@ inline Strides by_tile(std::int64_t channels) { return {cells * channels, channe
 
 /// Two vectors to places `apart` values from each other; `adjacent` where that is known to be one vector.
 template <bool adjacent>
-[[gnu::always_inline]] inline void store_two(float* to, std::int64_t apart, Vector a, Vector b) {
+[[gnu::always_inline]] inline void store_two(float* to, std::int64_t apart, const Vector& a, const Vector& b) {
     store(to, a);
     store(to + apart, b);
 }
 template <bool adjacent>
-[[gnu::always_inline]] inline void store_two(bf16* to, std::int64_t apart, Vector a, Vector b) {
+[[gnu::always_inline]] inline void store_two(bf16* to, std::int64_t apart, const Vector& a, const Vector& b) {
     if constexpr (adjacent) {
         store(static_cast<void*>(to), round_two(a, b));
     } else {
