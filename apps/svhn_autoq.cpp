@@ -174,11 +174,7 @@ class AutoqRun {
     /// False where it was interrupted.
     bool run(const Flags& flags, const std::string& command) {
         if (!train_reference()) return false;
-        std::vector<search::Block> blocks{{".*", {}, 0, tuner_.most_trials}};
-        if (!values_.no_blocks)
-            blocks = search::make_blocks(description(network_), options_,
-                                         values_.blocks.empty() ? published_blocks : values_.blocks,
-                                         values_.schedule == "cost", tuner_.most_trials);
+        const std::vector<search::Block> blocks = make_blocks();
         Report report("bitloom: automatic quantization");
         for (std::size_t i = 0; i < blocks.size(); ++i)
             if (!search_block(blocks[i], i, blocks.size(), report)) return false;
@@ -223,6 +219,12 @@ class AutoqRun {
         return target;
     }
 
+    std::vector<search::Block> make_blocks() const {
+        if (values_.no_blocks) return {{".*", {}, 0, tuner_.most_trials}};
+        return search::make_blocks(description(network_), options_, values_.blocks.empty() ? published_blocks : values_.blocks,
+                                   values_.schedule == "cost", tuner_.most_trials);
+    }
+
     bool train_reference() {
         weights_ = values_.float_model;
         if (!weights_.empty()) {
@@ -233,6 +235,9 @@ class AutoqRun {
             reference_ = search::reference_cost(description(network_), options_);
             return true;
         }
+        // Limits and patterns that fit nothing are found before the reference is trained, not after.
+        search::autoq_space(description(network_), options_);
+        make_blocks();
         weights_ = common_.out_dir + "/reference/best.h5";
         if (common_.resume && std::filesystem::exists(common_.out_dir + "/reference/done")) return true;
         ProgressBoard board({"reference"});

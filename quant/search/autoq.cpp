@@ -33,7 +33,8 @@ std::regex regex_of(const std::string& pattern) {
     if (pattern.size() > longest_pattern)
         throw UsageError(cat("a regular expression of ", pattern.size(), " characters; at most ", longest_pattern));
     try {
-        return std::regex(pattern);
+        // libstdc++'s own: a time that is polynomial in the pattern, where "(.*)*(.*)*x" would take an exponential one.
+        return std::regex(pattern, std::regex_constants::ECMAScript | std::regex_constants::__polynomial);
     } catch (const std::regex_error&) {
         throw UsageError(cat(in_quotes(pattern), " is no regular expression"));
     }

@@ -129,6 +129,16 @@ TEST(SvhnAutoq, RefusesBadLimits) {
     }
 }
 
+TEST(SvhnAutoq, RefusesWhatFitsNoLayerBeforeItTrains) {
+    const TemporaryFolder folder;
+    for (const auto& [flag, text] : {std::pair{"--layers", "conv_["}, {"--blocks", "LSTM.*"}, {"--limits", "{\"LSTM\": [8]}"}}) {
+        const ProcessResult result = run("svhn_autoq", {"--dataset", "digits", "--train-size", "64", flag, text,
+                                                        "--out-dir", folder / "autoq"});
+        EXPECT_EQ(result.status, 2) << flag;
+        EXPECT_THAT(result.err, testing::Not(testing::HasSubstr("epoch"))) << flag;
+    }
+}
+
 TEST(SvhnQtool, PrintsThePublishedFigures) {
     const ProcessResult result = run("svhn_qtool", {});
     ASSERT_EQ(result.status, 0) << result.err;

@@ -324,7 +324,7 @@ TEST(Hdf5, SaysWhatItHoldsInsteadOfNumbers) {
     for (const hid_t type : {sequence, opaque, array}) H5Tclose(type);
     const hdf5::File file = hdf5::File::open(folder.file("a.h5"));
     for (const auto& [name, type, words] : kinds)
-        EXPECT_THAT(message_of([&] { file.read(name); }), HasSubstr(cat("'", name, "': holds ", words, ", not numbers")));
+        EXPECT_THAT(message_of([&, &name = name] { file.read(name); }), HasSubstr(cat("'", name, "': holds ", words, ", not numbers")));
     EXPECT_THAT(message_of([&] { file.read_strings("colours"); }), HasSubstr("holds enumerated values, not strings"));
     EXPECT_THAT(message_of([&] { file.read_strings("integers"); }), HasSubstr("holds integers, not strings"));
     EXPECT_EQ(file.read("colours").item(), 1);  // numbers: h5py stores booleans so

@@ -90,6 +90,13 @@ TEST(Autoq, PatternsBeyondAllMeasure) {
     options.layers = std::string(100'000, '(') + std::string(100'000, ')');
     EXPECT_THROW(autoq_space(svhn(), options), UsageError);
     EXPECT_THROW(make_blocks(svhn(), AutoqOptions{}, {options.layers}, false, 10), UsageError);
+    // Taken step by step and back again, these never come to an end.
+    for (const char* pattern : {"(.*)*(.*)*(.*)*(.*)*(.*)*x", "((((.*)*)*)*)*y", "(.?){30}(.?){30}%"}) {
+        options.layers = pattern;
+        EXPECT_THROW(autoq_space(svhn(), options), UsageError) << pattern;  // no layer is called so
+    }
+    options.layers = "(.*)*(.*)*(.*)*(.*)*(.*)*_0";
+    EXPECT_NO_THROW(autoq_space(svhn(), options).at("conv_0_kernel_quantizer"));
 }
 
 TEST(Autoq, ListsOfOnesOwn) {
