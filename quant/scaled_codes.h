@@ -146,8 +146,7 @@ constexpr T first_scale(const ScaleRule& r, T peak) {
             break;
         default: {
             const T p = peak / T(r.unit);
-            if (r.range_levels > 0) return p / T(r.range_levels);
-            s = 2 * p / (2 * T(r.high));
+            s = r.range_levels > 0 ? p / T(r.range_levels) : 2 * p / (2 * T(r.high));
         }
     }
     return rounded ? element::nearest_power_of_two(s) : s;

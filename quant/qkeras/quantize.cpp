@@ -202,9 +202,9 @@ Quantized TensorQuantizer::run(const Var& x, const Pass& pass, bool report) cons
     }
     Var input = x;
     if (quantizer_.kind == QuantizerKind::quantized_hswish) {
-        // x relu6(x + 3) / 6, the shift and the bound configurable
+        // x relu6(x + 3) / 6, the shift and the bound configurable; the gate's gradient is 1 on (0, bound]
         const double bound = *quantizer_.relu_upper_bound;
-        const Var gate = ops::clamp(ops::scale(x, 1, quantizer_.relu_shift), 0, bound);
+        const Var gate = ops::clamp(ops::relu(ops::scale(x, 1, quantizer_.relu_shift)), 0, bound);
         input = ops::divide(ops::multiply(x, gate), x.tape().constant(one(bound, x)));
     }
     return uses_scale_[pass.training] ? scaled(input, pass, report) : fixed(input, pass, report);

@@ -187,6 +187,21 @@ TEST(Quantizers, GradientsOutsideOfTheRange) {
     EXPECT_EQ(run("quantized_relu(4,0,is_quantized_clip=False)", edge).gradient, (Values{1, 1, 1}));
 }
 
+TEST(Quantizers, Release08StartsPowersOfTwoFromAPowerOfTwo) {
+    // The spread, 2.27, over 7 levels is .324. From there least squares end at .5; from .25, its power of two, they stay there.
+    const Tensor w = Tensor::from({4, 1}, std::vector<float>{.79f, .84f, .08f, -1.43f});
+    Settings old;
+    old.release = Release::v0_8;
+    EXPECT_EQ(run("quantized_bits(3,0,1,alpha='auto')", w, cpu_device, old).y, (Values{1, 1, 0, -1.5}));
+    EXPECT_EQ(run("quantized_bits(3,0,1,alpha='auto_po2')", w, cpu_device, old).y, (Values{.75, .75, 0, -.75}));
+}
+
+TEST(Quantizers, HardSwishGateEndsLikeARelu) {
+    // d (x g / 6) / dx = (g + x g') / 6, g = relu(x + 3) up to 6: g' = 0 where the relu begins, 1 where the bound is reached.
+    const Result got = run("quantized_hswish(8,3)", Tensor::from({5}, std::vector<float>{-4, -3, 0, 3, 4}));
+    expect_near(got.gradient, {0, 0, .5, 1.5, 1}, 1e-6, "gradient");
+}
+
 TEST(Quantizers, NoiseMixesAndStopsTheGradient) {
     const Tensor x = Tensor::from({1, 1}, std::vector<float>{.3f});
     const double plain = run("quantized_bits(2,0,alpha=1)", x).y[0];
