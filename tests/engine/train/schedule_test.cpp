@@ -124,7 +124,7 @@ TEST(Schedule, SaysWhatIsWrong) {
                                                           {"plateau:factor=nan", "factor nan is not in"},
                                                           {"warmup:3", "warmup:EPOCHS+SCHEDULE"},
                                                           {"warmup:0+constant", "warm-up 0 is not in"}})
-        EXPECT_THAT([&] { parse_schedule(text, 1, 10); }, ThrowsMessage<UsageError>(HasSubstr(message))) << text;
+        EXPECT_THAT([&text = text] { parse_schedule(text, 1, 10); }, ThrowsMessage<UsageError>(HasSubstr(message))) << text;
 }
 
 }  // namespace
