@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <sstream>
 
+#include "apps/golden/families.h"
+
 namespace bitloom::golden {
 namespace {
 
@@ -101,6 +103,41 @@ TEST(GoldenComparison, IsRelativeAboveOneAndRefusesNaN) {
     EXPECT_THROW(expect_close("v", one(1), Tensor::from({2}, std::vector<float>{1, 1}), 1), Error);
     EXPECT_NO_THROW(expect_equal("v", one(1), Tensor::from({1, 1}, std::vector<float>{1})));
     EXPECT_THROW(expect_equal("v", one(1), one(1.0000001f)), Error);
+}
+
+TEST(GoldenQTools, ScaleOfAMultiplierIsANumberFoundOrFixedAfterIt) {
+    // The three cases of QKeras' own test; a number leaves the product as it is and needs no weights.
+    struct Row {
+        int bits, integer;
+        std::string scale;
+        int before, before_integer, after, after_integer;
+    };
+    const Row rows[] = {{8, 0, "1.0", 11, 2, 11, 2}, {4, 2, "auto_po2", 7, 4, 10, 5}, {4, 0, "post_training_scale", 7, 2, 10, 5}};
+    const std::string path = testing::TempDir() + "golden_adjust.h5";
+    {
+        hdf5::File file = hdf5::File::create(path);
+        for (const Row& row : rows) {
+            const std::string group = "third_party/qtools_util_test/test_adjust_multiplier_for_auto_po2/" + row.scale;
+            // A file needs a dataset for the group to be there.
+            file.write(group + "/weights_2x4", Tensor::from({2, 4}, std::vector<float>{1.07f, -1.7f, 3.06f, 1.93f, .37f, -2.43f, 6.3f, -2.9f}));
+            file.write_attribute(group, "weight_quantizer_scale_type", row.scale);
+            file.write_attribute(group, "input_quantizer", std::string("quantized_bits(4,2,1)"));
+            file.write_attribute(group, "w_bits", static_cast<double>(row.bits));
+            file.write_attribute(group, "w_int_bits", static_cast<double>(row.integer));
+            file.write_attribute(group, "expected_bits_before_adjustment", static_cast<double>(row.before));
+            file.write_attribute(group, "expected_int_bits_before_adjustment", static_cast<double>(row.before_integer));
+            file.write_attribute(group, "expected_bits_after_adjustment", static_cast<double>(row.after));
+            file.write_attribute(group, "expected_int_bits_after_adjustment", static_cast<double>(row.after_integer));
+        }
+    }
+    Families families;
+    add_qkeras_qtools(families);
+    std::ostringstream out;
+    Report report(out);
+    evaluate_file(hdf5::File::open(path), families, {}, report);
+    EXPECT_EQ(report.finish(), 0);
+    EXPECT_EQ(out.str(), "3 passed, 0 failed, 0 skipped\n");
+    std::filesystem::remove(path);
 }
 
 }  // namespace
