@@ -185,6 +185,39 @@ TEST_P(Schemes, AResumedRunEqualsAnUninterruptedOne) {
     EXPECT_EQ(second.schemes.report(*second.net), whole.schemes.report(*whole.net));
 }
 
+/// Takes what memory others give back after each epoch, and expects to find it as it left it.
+class Squatter final : public Callback {
+public:
+    std::string name() const override { return "squatter"; }
+    bool replayable() const override { return true; }
+    void after_epoch(Trainer& trainer) override {
+        for (const auto& [path, parameter] : trainer.model().named_parameters())
+            for (int copy = 0; copy < 3; ++copy)
+                held_.push_back(Tensor::full(parameter->value.shape(), 42, DType::f32, emulated_gpu));
+    }
+    void expect_untouched() const {
+        for (const Tensor& tensor : held_)
+            for (const float v : tensor.values<float>()) ASSERT_EQ(v, 42) << tensor.shape();
+    }
+
+private:
+    std::vector<Tensor> held_;
+};
+
+TEST(SchemesOnTheDevice, ReplaysWriteNoMemoryThatWasGivenBack) {
+    // Evaluation between epochs caches effective weights and lets go of older ones.
+    const SchemeCase planes{"planes", {"bsq"}, R"j({"bits": 6, "alpha": 0.3, "interval": 50})j"};
+    for (const SchemeCase& c : {case_of("qkeras"), case_of("qkeras_found_scales"), case_of("qkeras_pruning"), planes}) {
+        SCOPED_TRACE(c.title);
+        TrainingRun run(c, emulated_gpu, true, 5);
+        const auto squatter = std::make_shared<Squatter>();
+        run.trainer->add(squatter);
+        run.trainer->fit(*run.loader, run.validation.get());
+        EXPECT_EQ(run.trainer->graph_obstacle(), "");
+        squatter->expect_untouched();
+    }
+}
+
 /// The gradients of one step of a network, and its loss.
 struct Step {
     double loss = 0;
