@@ -30,12 +30,18 @@ double relative_distance(const Tensor& got, const Tensor& wanted, double floor) 
     return norm > 0 ? std::sqrt(distance) / norm : std::sqrt(distance);
 }
 
-/// `floor_of(output)`: the least norm that an output's error is related to.
+double norm_of(const Tensor& t) {
+    double squares = 0;
+    for (const double value : t.to(cpu_device).values<double>()) squares += value * value;
+    return std::sqrt(squares);
+}
+
+/// `floor_of(output number)`: the least norm that an output's error is related to.
 template <class FloorOf>
 double largest_distance(const std::vector<Tensor>& got, const std::vector<Tensor>& wanted, FloorOf&& floor_of) {
     double largest = 0;
     for (std::size_t i = 0; i < got.size(); ++i)
-        largest = std::max(largest, relative_distance(got[i], wanted[i], floor_of(wanted[i])));
+        largest = std::max(largest, relative_distance(got[i], wanted[i], floor_of(i)));
     return largest;
 }
 
@@ -80,9 +86,7 @@ double sum_norm(const KernelCall& call, const Tensor& output) {
     if (call.name != "batch_norm_backward" && call.name != "bias_backward") return 0;
     const Tensor& input = *call.inputs[0];
     if (output.numel() >= input.numel()) return 0;
-    double squares = 0;
-    for (const double value : input.to(cpu_device).values<double>()) squares += value * value;
-    return std::sqrt(squares);  // sqrt(outputs) times sqrt(terms) times the root mean square
+    return norm_of(input);  // sqrt(outputs) times sqrt(terms) times the root mean square
 }
 
 double tolerance_for(double accumulation, const ComparisonOptions& options) {
@@ -169,7 +173,7 @@ class KernelJudge {
                 const std::vector<Tensor> got =
                     call.replay({device, DType::u8, false}, options_.repetitions + 1, [&] { watch.mark(); });
                 f.seconds = watch.best();
-                f.error = largest_distance(got, wanted, [&](const Tensor& output) { return sum_norm(call, output); });
+                f.error = largest_distance(got, wanted, [&](std::size_t i) { return sum_norm(call, wanted[i]); });
                 if (!wanted_integers.empty())
                     f.exact = same_values(once(call, {device, DType::u8, true}), wanted_integers);
             }
@@ -291,7 +295,9 @@ ComparedCall compare_layer(const LayerCall& call, double accumulation, const Com
         Stopwatch watch(device);
         for (int i = 0; i < options.repetitions; ++i) {
             const std::vector<Tensor> got = run_layer(call, device, DType::f32, options.activations, options, &watch);
-            f.error = std::max(f.error, largest_distance(got, wanted, [](const Tensor&) { return 0.0; }));
+            // The gradient of a scale sums terms that cancel, over the weight whose gradient stands in front of it.
+            const auto floor = [&](std::size_t k) { return k > 0 && wanted[k].numel() == 1 ? norm_of(wanted[k - 1]) : 0.0; };
+            f.error = std::max(f.error, largest_distance(got, wanted, floor));
         }
         f.seconds = watch.best();
         row.figures.push_back(f);
