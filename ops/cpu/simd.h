@@ -144,9 +144,10 @@ using TwoRounded = std::uint16_t __attribute__((vector_size(64)));
 
 /// The same in the order a0, b0, a1, b1, ...: pairs, one a lane of 32 bits.
 [[gnu::always_inline]] inline Pack<16>::Int round_pairs(const Pack<16>::Float& a, const Pack<16>::Float& b) {
-    constexpr TwoRounded order{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return reinterpret_cast<Pack<16>::Int>(__builtin_shuffle(round_two(a, b), order));
+    const TwoRounded both = round_two(a, b);
+    return reinterpret_cast<Pack<16>::Int>(__builtin_shufflevector(
+        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
+        14, 30, 15, 31));
 }
 
 /// Adds a b to sum, lane by lane, where the 32 bits of a lane of a and b are two bf16 whose products are added.
