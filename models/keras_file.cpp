@@ -71,7 +71,7 @@ std::map<std::string, Architecture> read_architecture(const hdf5::File& file) {
             if (layer.at("class_name") == "PruneLowMagnitude") inner = &layer.at("config").at("layer");
             found[without_prefix(name)] = {inner->at("class_name").get<std::string>(), inner->at("config").dump()};
         }
-    } catch (const Json::exception& error) {
+    } catch (const std::exception& error) {
         fail(file.path(), ": attribute 'model_config' is no description of a Keras model: ", error.what());
     }
     return found;
@@ -196,12 +196,12 @@ ModelOptions with_svhn_traits(ModelOptions options, const KerasFile& keras, cons
         const bool pooling = layer.class_name.ends_with("MaxPooling2D") || layer.class_name.ends_with("AveragePooling2D");
         try {
             const Json config = layer.config.empty() ? Json::object() : Json::parse(layer.config);
-            if (config.contains("batch_input_shape") && config["batch_input_shape"].size() == 4 && found.input.rank() == 0) {
-                const Json& shape = config["batch_input_shape"];
-                found.input = {shape[1].get<std::int64_t>(), shape[2].get<std::int64_t>(), shape[3].get<std::int64_t>()};
-            }
+            // [null, height, width, channels]; height and width may be open too.
+            if (const Json shape = config.value("batch_input_shape", Json()); shape.is_array() && shape.size() == 4 &&
+                                                                              shape[1].is_number() && shape[2].is_number())
+                found.input = {integer_from_json(shape[1]), integer_from_json(shape[2]), integer_from_json(shape[3])};
             if (pooling && !found.pooling.empty())
-                found.pooling.back() = layer.class_name.ends_with("MaxPooling2D") ? config.at("pool_size").at(0).get<int>() : 1;
+                found.pooling.back() = layer.class_name.ends_with("MaxPooling2D") ? integer_from_json(config.at("pool_size").at(0)) : 1;
             const auto kernel = layer.weights.find("kernel");
             if (kernel == layer.weights.end()) continue;
             const Shape shape = file.shape(kernel->second);
@@ -209,12 +209,12 @@ ModelOptions with_svhn_traits(ModelOptions options, const KerasFile& keras, cons
                 found.kernels.push_back(shape[0]);
                 found.filters.push_back(shape[3]);
                 if (!config.contains("strides")) continue;
-                found.strides.push_back(config["strides"].at(0).get<std::int64_t>());
+                found.strides.push_back(integer_from_json(config["strides"].at(0)));
                 found.pooling.push_back(0);
             } else if (shape.rank() == 2) {
                 found.dense_units.push_back(shape[1]);
             }
-        } catch (const Json::exception& error) {
+        } catch (const std::exception& error) {
             fail(file.path(), ": the settings of layer '", layer.name, "' cannot be read: ", error.what());
         }
     }
