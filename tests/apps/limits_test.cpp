@@ -13,6 +13,7 @@
 #include "engine/io/atomic_file.h"
 #include "engine/io/checkpoint.h"
 #include "tests/apps/process.h"
+#include "tests/sanitizers.h"
 
 namespace bitloom {
 namespace {
@@ -93,7 +94,7 @@ TEST(Limits, ThreadsAreTheProcessorsGranted) {
 }
 
 TEST(Limits, TooLittleMemoryIsOneLine) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if BITLOOM_SANITIZED
     GTEST_SKIP() << "the sanitizer's own memory exceeds every limit";
 #endif
     const TemporaryFolder folder;

@@ -11,6 +11,7 @@
 
 #include "device_memory.h"
 #include "engine/error.h"
+#include "tests/sanitizers.h"
 
 namespace emulation {
 
@@ -32,7 +33,7 @@ struct Place {
     bool entered = false;
 };
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if BITLOOM_SANITIZED
 void go(Place& from, Place& to) { swapcontext(&from.context, &to.context); }
 #else
 void go(Place& from, Place& to) {
