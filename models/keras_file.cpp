@@ -176,6 +176,9 @@ KerasMatch match_keras_layers(Module& network, const KerasFile& file) {
         if (auto* dense = dynamic_cast<Dense*>(module)) {
             names = {"kernel"};
             if (dense->bias.value.defined()) names.push_back("bias");
+        } else if (auto* transposed = dynamic_cast<ConvTranspose2d*>(module)) {
+            names = {"kernel"};
+            if (transposed->bias.value.defined()) names.push_back("bias");
         } else if (auto* convolution = dynamic_cast<Conv2d*>(module)) {
             // Of a separable convolution, the pointwise part is what its layer still holds.
             const bool depthwise = convolution->layer_type() == LayerType::depthwise_conv2d;

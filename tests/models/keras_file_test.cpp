@@ -153,6 +153,19 @@ TEST_F(KerasFiles, OneLayerOfTheFileMayBeTwoOfTheNetwork) {
     EXPECT_THAT(parameters[5].second->value.values<float>(), ElementsAre(11));
 }
 
+TEST_F(KerasFiles, TransposedConvolutionsHaveInputsLast) {
+    Sequential up;
+    up.append<ConvTranspose2d>("up", ConvTranspose2dConfig{.in = 2, .out = 3, .kernel = 1});
+    up.assign_paths();
+    KerasWriter writer(path, "");
+    writer.layer("conv2d_transpose", {{"kernel:0", counting({1, 1, 3, 2})}, {"bias:0", counting({3}, 51)}});
+    writer.close();
+    load_weights(up, path);
+    const auto parameters = up.named_parameters();
+    EXPECT_THAT(parameters[0].second->value.values<float>(), ElementsAre(1, 3, 5, 2, 4, 6));  // [out, in] -> [in, out]
+    EXPECT_THAT(parameters[1].second->value.values<float>(), ElementsAre(51, 52, 53));
+}
+
 TEST_F(KerasFiles, NamesWhereFileAndNetworkPart) {
     KerasWriter shorter(path, "");
     shorter.layer("conv", {{"kernel:0", counting({1, 2, 2, 3})}, {"bias:0", counting({3})}});
