@@ -15,8 +15,11 @@ namespace bitloom {
 
 namespace {
 
-/// Working memory of one thread.
+/// Working memory of one thread. Sized when the loader is made: a worker that gets its first batch late, on a busy
+/// machine, allocates nothing in the steady state either.
 struct Scratch {
+    explicit Scratch(std::int64_t image_size)
+        : pixels(static_cast<std::size_t>(image_size)), image(pixels.size()), spare(pixels.size()) {}
     std::vector<std::uint8_t> pixels;
     std::vector<float> image, spare;
 };
@@ -57,25 +60,23 @@ struct Loader::State {
     std::int64_t consumed = 0;  // next batch next() returns
     int busy = 0;
     bool paused = true, stopping = false;
+    std::vector<Scratch> scratch;  // one for each worker, or the caller's
     std::vector<std::thread> workers;
-    Scratch caller_scratch;
 
     void assemble(std::int64_t number, Batch& batch, Scratch& scratch) const;
     void begin_batch(std::int64_t number, Batch& batch, Device device) const;
     void fill_image(std::int64_t index, float* out, Scratch& scratch) const;
-    void run_worker();
+    void run_worker(Scratch& scratch);
     void pause();
     void stop();
 };
 
 void Loader::State::fill_image(std::int64_t index, float* out, Scratch& scratch) const {
-    scratch.pixels.resize(static_cast<std::size_t>(image_shape.numel()));
     dataset->read(index, scratch.pixels.data());
     if (options.augmentation.empty()) {
         normalization.apply(scratch.pixels.data(), image_shape, out);
         return;
     }
-    scratch.spare.resize(scratch.pixels.size());
     Rng rng(PhiloxStream{augment_key, augment_counter(epoch, index)});
     std::copy(scratch.pixels.begin(), scratch.pixels.end(), out);
     for (const auto& step : options.augmentation)
@@ -113,7 +114,6 @@ void Loader::State::assemble(std::int64_t number, Batch& batch, Scratch& scratch
         each_image([&](std::int64_t index, std::int64_t offset) { fill_image(index, out + offset, scratch); });
         return;
     }
-    scratch.image.resize(static_cast<std::size_t>(pixels));
     const auto convert = [&](auto* out) {
         using T = std::remove_pointer_t<decltype(out)>;
         each_image([&](std::int64_t index, std::int64_t offset) {
@@ -127,8 +127,7 @@ void Loader::State::assemble(std::int64_t number, Batch& batch, Scratch& scratch
         convert(batch.images.write<bf16>());
 }
 
-void Loader::State::run_worker() {
-    Scratch scratch;
+void Loader::State::run_worker(Scratch& scratch) {
     std::unique_lock lock(mutex);
     for (;;) {
         work.wait(lock, [&] {
@@ -197,10 +196,12 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options) : 
         require(obstacle.empty() || wish == DataOnDevice::automatic, "data on the device: ", obstacle);
         if (obstacle.empty()) s.feed = std::make_unique<DeviceFeed>(*s.dataset, s.options, s.normalization);
     }
-    if (s.options.workers == 0 || s.feed) return;
+    const int workers = s.feed ? 0 : s.options.workers;
+    s.scratch.assign(static_cast<std::size_t>(std::max(1, workers)), Scratch(s.image_shape.numel()));
+    if (workers == 0) return;
     s.slots.resize(static_cast<std::size_t>(s.options.prefetch));
     try {
-        for (int i = 0; i < s.options.workers; ++i) s.workers.emplace_back([&s] { s.run_worker(); });
+        for (Scratch& scratch : s.scratch) s.workers.emplace_back([&s, &scratch] { s.run_worker(scratch); });
     } catch (const std::system_error& error) {
         s.stop();
         fail("loader: cannot start worker threads: ", error.what());
@@ -240,7 +241,7 @@ bool Loader::next(Batch& batch) {
     require(s.started, "loader: next() before start()");
     if (s.consumed >= s.batches) return false;
     if (s.workers.empty()) {
-        s.assemble(s.consumed, batch, s.caller_scratch);
+        s.assemble(s.consumed, batch, s.scratch.front());
         ++s.consumed;
     } else {
         std::unique_lock lock(s.mutex);
