@@ -2,7 +2,9 @@
 
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "apps/bsq/program.h"
 #include "apps/common/fold_scores.h"
@@ -56,9 +58,17 @@ bsq::Result step(bsq::Settings settings, const std::string& folder, bsq::Result 
     if (settings.common.resume && std::filesystem::exists(summary)) return bsq::result_from_json(read_file(summary));
     make_folder(folder);
     settings.common.out_dir = folder;
-    write_file_atomically(folder + "/config.json", settings.configuration + "\n");
+    settings.record = [record = settings.record, path = folder + "/config.json", text = settings.configuration + "\n"] {
+        record();
+        write_file_atomically(path, text);
+    };
     std::cout << "== " << folder << "\n" << std::flush;
     return run(settings);
+}
+
+void forget_row(const std::string& folder) {
+    for (const char* step : {"bsq", "finetune", "control_bits", "control"})
+        for (const char* name : {"last.h5", "summary.json"}) std::filesystem::remove(cat(folder, "/", step, "/", name));
 }
 
 bool run_row(const bsq::Settings& base, const SweepFlags& flags, Row& row) {
@@ -187,9 +197,15 @@ int run(int argc, char** argv) {
     set_threads(static_cast<int>(settings.common.threads));
     settings.common.threads = thread_count();
     make_folder(settings.common.out_dir);
-    write_run_record(settings.common.out_dir, "bsq_sweep", flags, argc, argv, open_device(settings.common.device),
-                     thread_count());
+    const Device device = open_device(settings.common.device);
     std::vector<Row> rows = rows_of(settings, values);
+    // When the first step has read its input: a new sweep that is cut short must find no step of an earlier one when it goes on.
+    settings.record = [&, recorded = std::make_shared<bool>(false)] {
+        if (std::exchange(*recorded, true)) return;
+        if (!settings.common.resume)
+            for (const Row& row : rows) forget_row(settings.common.out_dir + "/" + row.name);
+        write_run_record(settings.common.out_dir, "bsq_sweep", flags, argc, argv, device, thread_count());
+    };
     for (Row& row : rows)
         if (!run_row(settings, values, row)) return interrupted_exit_status;
     write_results(settings, rows);

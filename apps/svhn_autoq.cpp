@@ -411,6 +411,16 @@ class AutoqRun {
     double best_score_ = 0;
 };
 
+/// All of it before the first network is trained: a run that is cut short must find none of an earlier one when it goes on.
+void forget_earlier_run(const std::string& out_dir) {
+    namespace fs = std::filesystem;
+    for (const char* name : {"/reference/done", "/reference/last.h5", "/best/last.h5", "/scheduler.json"}) fs::remove(out_dir + name);
+    for (const auto& entry : fs::directory_iterator(out_dir)) {
+        const std::string name = entry.path().filename().string();
+        if (name == "search" || name.starts_with("block_")) fs::remove(entry.path() / "search.json");
+    }
+}
+
 int run(int argc, char** argv) {
     AutoqFlags values;
     TunerFlags tuner;
@@ -446,8 +456,8 @@ int run(int argc, char** argv) {
     make_folder(common.out_dir);
     const Data data = load_images(source, values);
     AutoqRun autoq(values, options, tuner, common, search, data, stop, device);
+    if (!common.resume) forget_earlier_run(common.out_dir);
     write_run_record(common.out_dir, "svhn_autoq", flags, argc, argv, device, search.threads);
-    if (!common.resume) std::filesystem::remove(common.out_dir + "/reference/done");
     if (!autoq.run(flags, command_line(argc, argv))) {
         std::cerr << "svhn_autoq: interrupted; continue with --resume --out-dir " << common.out_dir << "\n";
         return interrupted_exit_status;

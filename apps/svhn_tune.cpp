@@ -164,6 +164,7 @@ int run(int argc, char** argv) {
     make_folder(common.out_dir);
     const Data data = load_images(source, values);
     const auto seed = static_cast<std::uint64_t>(common.seed);
+    if (!common.resume) forget_search(common.out_dir);
     write_run_record(common.out_dir, "svhn_tune", flags, argc, argv, device, search.threads);
 
     const auto tuner = make_tuner(tuner_flags, tune_space(values), search::Goal::maximize, seed);

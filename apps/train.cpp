@@ -235,8 +235,6 @@ int run(int argc, char** argv) {
     common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits
     make_folder(common.out_dir);
     const RunFiles files(common.out_dir);
-    if (!common.resume)
-        for (const std::string& old : {files.best, files.last, files.history}) std::filesystem::remove(old);
 
     const Data data = load_data(source, values);
     const ModelOptions model_options = network_options(values, *data.train);
@@ -275,6 +273,9 @@ int run(int argc, char** argv) {
     trainer.add(limit.callback());
     schemes.add_to(trainer);
     add_callbacks(trainer, values, files, schemes);
+    // Not before all input has been read: a wrong command loses nothing, and the initial weights may be those of this folder.
+    if (!common.resume)
+        for (const std::string& old : {files.best, files.last, files.history}) std::filesystem::remove(old);
     write_run_record(common.out_dir, "train", flags, argc, argv, device, thread_count());
     if (resumes) trainer.resume(files.last);
     const TrainResult result = trainer.fit(training, &validation);

@@ -22,6 +22,7 @@ Result run_conversion(const Settings& settings) {
             fail(settings.dict, ": ", error.what());
         }
     }
+    session.begin();
     session.print_test();
     bits.to_bits(static_cast<int>(settings.bits));
     session.print_statistics();

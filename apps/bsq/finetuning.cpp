@@ -27,6 +27,7 @@ Result run_finetuning(const Settings& settings) {
     const bool fresh = !session.resuming();
     Representation loaded = Representation::floating;
     if (!settings.model_file.empty() && fresh) loaded = session.load(settings.model_file).representation;
+    session.begin();
     if (loaded != Representation::fixed) {
         bits.to_bits(static_cast<int>(settings.bits));
         bits.strip(0);

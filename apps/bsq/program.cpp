@@ -16,10 +16,11 @@ int run_as_program(const std::string& program, Flags& flags, Settings& settings,
     settings.common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits
     if (!settings.evaluate) {
         make_folder(settings.common.out_dir);
-        if (!settings.common.resume) std::filesystem::remove(settings.common.out_dir + "/last.h5");
         const Device device = open_device(settings.common.device);
-        write_run_record(settings.common.out_dir, program, flags, argc, argv, device, thread_count());
         settings.configuration = flags.to_json();
+        settings.record = [&, device] {
+            write_run_record(settings.common.out_dir, program, flags, argc, argv, device, thread_count());
+        };
     }
     const Result result = run(settings);
     if (result.interrupted) return settings.max_steps > 0 ? 0 : interrupted_exit_status;

@@ -110,6 +110,13 @@ LoaderOptions Session::loader_options(std::int64_t batch) const {
 
 bool Session::resuming() const { return settings_.common.resume && std::filesystem::exists(path("last.h5")); }
 
+void Session::begin() const {
+    if (settings_.evaluate) return;
+    if (!settings_.common.resume)
+        for (const char* name : {"last.h5", "summary.json"}) std::filesystem::remove(path(name));
+    if (settings_.record) settings_.record();
+}
+
 NetworkFile Session::load(const std::string& path) {
     model_->to(cpu_device);
     const NetworkFile file = read_network(path, *bits_);

@@ -38,6 +38,9 @@ class Session {
 
     /// Whether there is a run to continue: --resume was given and last.h5 is there.
     bool resuming() const;
+    /// To be called when all input has been read and nothing has been written: a wrong command loses nothing. A new run then
+    /// forgets the one that the folder held.
+    void begin() const;
     /// Fills the network from a file; --bin refuses floating-point ones. Parameters stay on the run's device.
     NetworkFile load(const std::string& path);
     /// The test set, test_batch images a time in file order.

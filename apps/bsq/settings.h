@@ -1,6 +1,7 @@
 #pragma once
 // Flags of the BSQ programs (bsq.md, 2.1), and what they say about networks and data.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,7 @@ struct Settings {
     std::int64_t interval = 50;
 
     bool arch_given = false;    ///< --arch or --depth stood on the command line
+    std::function<void()> record;  ///< writes down what is run, in a folder that holds no earlier run any more
     std::string configuration;  ///< JSON of all flags
     std::vector<std::pair<std::string, std::string>> listed;  ///< the same for reports
     std::string command;

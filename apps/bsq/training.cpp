@@ -24,6 +24,7 @@ Result run_training(const Settings& settings) {
     BitNetwork& bits = session.bits();
     const bool fresh = !session.resuming();
     if (!settings.model_file.empty() && fresh) session.load(settings.model_file);
+    session.begin();
     bits.to_bits(static_cast<int>(settings.bits));
     if (!settings.evaluate && fresh) {
         session.print_statistics();

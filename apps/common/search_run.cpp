@@ -113,13 +113,17 @@ std::string exact(double value) { return nlohmann::json(value).dump(); }
 
 std::string trial_folder(const std::string& folder, std::int64_t id) { return cat(folder, "/trials/trial_", id); }
 
+void forget_search(const std::string& folder) {
+    std::filesystem::remove(state_file(folder));
+    std::filesystem::remove_all(folder + "/trials");
+}
+
 bool run_search(search::Tuner& tuner, const SearchRun& run, const TrialFunction& trial) {
     make_folder(run.folder);
     if (run.resume && std::filesystem::exists(state_file(run.folder))) {
         tuner.load(read_file(state_file(run.folder)));
     } else {
-        std::filesystem::remove(state_file(run.folder));
-        std::filesystem::remove_all(run.folder + "/trials");
+        forget_search(run.folder);
     }
     std::vector<std::string> labels;
     for (int i = 0; i < run.jobs; ++i) labels.push_back(run.jobs == 1 ? "search" : cat("search ", i));

@@ -33,6 +33,9 @@ struct SearchRun {
 /// Folder of a trial.
 std::string trial_folder(const std::string& folder, std::int64_t id);
 
+/// Takes away what a search left in `folder` that a later --resume would take for its own.
+void forget_search(const std::string& folder);
+
 /// Runs all trials that the tuner asks for. search.json is written before and after each, so that a search that was
 /// killed at any moment loses nothing but the steps since the last checkpoints of the trials under way, which run again under
 /// the same numbers. With one job a resumed search ends as one left alone. False where the stop flag was raised. Throws Error of

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "apps/common/backend_comparison.h"
@@ -55,7 +56,9 @@ int calls_of(const Comparison& comparison, const std::string& name) {
 }
 
 TEST(BackendCompare, SeesEveryKernelAndLayerOfAStep) {
+    const auto began = std::chrono::steady_clock::now();
     const Comparison comparison = compare_svhn_cnn();
+    const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - began;
     EXPECT_EQ(calls_of(comparison, "conv2d_forward"), 3);
     EXPECT_EQ(calls_of(comparison, "conv2d_backward_weights"), 3);
     EXPECT_EQ(calls_of(comparison, "conv2d_backward_data"), 3) << "the images ask for a gradient";
@@ -69,7 +72,7 @@ TEST(BackendCompare, SeesEveryKernelAndLayerOfAStep) {
         for (const ComparedCall& row : *rows) {
             EXPECT_TRUE(row.passed()) << row.name << ' ' << row.detail << ": " << row.figures[0].error;
             EXPECT_GT(row.figures[0].seconds, 0) << row.name;
-            EXPECT_LT(row.figures[0].seconds, 60) << row.name;
+            EXPECT_LE(row.figures[0].seconds, whole.count()) << row.name;
         }
     const auto conv = std::find_if(comparison.kernels.begin(), comparison.kernels.end(),
                                    [](const ComparedCall& row) { return row.name == "conv2d_forward"; });

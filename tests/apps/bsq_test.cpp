@@ -155,6 +155,39 @@ TEST(Bsq, TheSweepTabulatesItsRunsAndContinues) {
     EXPECT_EQ(read_file(folder / "sweep/sweep.csv"), csv);
 }
 
+TEST(Bsq, ANewSweepForgetsTheOneBeforeAtOnce) {
+    const TemporaryFolder folder;
+    const auto sweep = [&](const std::string& seed, const std::string& name) {
+        return small({"--arch", "svhn_cnn", "--Nbits", "5", "--act", "8", "--alphas", "0.1", "--Prun-Int", "1", "--epochs", "1",
+                      "--finetune-epochs", "1", "--seed", seed, "--out-dir", folder / name},
+                     "64");
+    };
+    ASSERT_EQ(run("bsq_sweep", sweep("1", "used")).status, 0);
+    ASSERT_EQ(run("bsq_sweep", sweep("2", "fresh")).status, 0);
+    run_until_changed(folder / "used/config.json", "bsq_sweep", sweep("2", "used"));
+    const ProcessResult resumed = run("bsq_sweep", {"--resume", "--out-dir", folder / "used"});
+    ASSERT_EQ(resumed.status, 0) << resumed.err;
+    EXPECT_EQ(read_file(folder / "used/sweep.json"), read_file(folder / "fresh/sweep.json"));
+}
+
+TEST(Bsq, AWrongCommandLeavesTheRunInItsFolderAlone) {
+    const TemporaryFolder folder;
+    const Arguments start{"--arch", "svhn_cnn", "--Nbits", "5", "--epochs", "1", "--out-dir", folder / "run"};
+    ASSERT_EQ(run("bsq_train", small(start, "64")).status, 0);
+    const auto files = [&] {
+        std::string all;
+        for (const char* name : {"config.json", "last.h5", "checkpoint.h5", "summary.json"}) all += read_file(folder / "run/" + name);
+        return all;
+    };
+    const std::string before = files();
+    for (const char* program : {"bsq_train", "bsq_finetune", "bsq_convert", "bsq_sweep"}) {
+        const Arguments wrong = small({"--arch", "svhn_cnn", "--model", folder / "none.h5", "--out-dir", folder / "run"}, "64");
+        EXPECT_EQ(run(program, wrong).status, 1) << program;
+        EXPECT_TRUE(files() == before) << program;
+    }
+    EXPECT_EQ(run("bsq_train", {"--resume", "--epochs", "2", "--out-dir", folder / "run"}).status, 0);
+}
+
 TEST(Bsq, TrainTakesItAsAScheme) {
     const TemporaryFolder folder;
     write_file_atomically(folder / "bsq.json", R"({"alpha": 20, "interval": 1, "threshold": 55})");

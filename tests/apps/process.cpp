@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
+#include <thread>
 
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
@@ -102,6 +104,15 @@ ProcessResult run_limited(const std::string& limits, const std::string& program,
     std::vector<std::string> all{"-c", limits + R"( && exec "$0" "$@")", program_path(program)};
     all.insert(all.end(), arguments.begin(), arguments.end());
     return run("/bin/sh", all);
+}
+
+ProcessResult run_until_changed(const std::string& path, const std::string& program, const std::vector<std::string>& arguments) {
+    const auto contents = [&] { return std::filesystem::exists(path) ? read_file(path) : std::string(); };
+    const std::string before = contents();
+    Process process(program, arguments);
+    while (process.running() && contents() == before) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    process.kill(SIGKILL);
+    return process.wait();
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -45,6 +45,9 @@ ProcessResult run(const std::string& program, const std::vector<std::string>& ar
 ProcessResult run_limited(const std::string& limits, const std::string& program,
                           const std::vector<std::string>& arguments);
 
+/// Runs a program until it has changed the file at `path`, and then kills it; what it came to where it ended before.
+ProcessResult run_until_changed(const std::string& path, const std::string& program, const std::vector<std::string>& arguments);
+
 /// Path of a program in the build's bin folder.
 std::string program_path(const std::string& program);
 

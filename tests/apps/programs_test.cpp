@@ -250,6 +250,23 @@ TEST(Train, RecordsTheNumberOfThreadsThatItChose) {
                    2, "--threads");
 }
 
+TEST(Train, AWrongCommandLeavesTheRunInItsFolderAlone) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("train", tiny_train(folder / "run")).status, 0);
+    const auto files = [&] {
+        std::string all;
+        for (const char* name : {"best.h5", "last.h5", "history.csv", "config.json"}) all += read_file(folder / "run/" + name);
+        return all;
+    };
+    const std::string before = files();
+    expect_refusal(run("train", tiny_train(folder / "run", {"--dataset=mnist", "--data-dir=" + (folder / "none")})), 1, "none");
+    expect_refusal(run("train", tiny_train(folder / "run", {"--init-weights=" + (folder / "none.h5")})), 1, "none.h5");
+    EXPECT_TRUE(files() == before);
+    EXPECT_EQ(run("train", {"--resume", "--epochs=2", "--out-dir=" + (folder / "run")}).status, 0);
+    // The folder's own weights are a start, too.
+    EXPECT_EQ(run("train", tiny_train(folder / "run", {"--init-weights=" + (folder / "run/best.h5")})).status, 0);
+}
+
 TEST(Train, RefusesTheWeightsOfAnotherModel) {
     const TemporaryFolder folder;
     ASSERT_EQ(run("train", tiny_train(folder / "a")).status, 0);

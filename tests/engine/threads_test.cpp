@@ -9,23 +9,19 @@
 #include <thread>
 
 #include "engine/error.h"
+#include "tests/engine/io/temporary_folder.h"
 
 namespace bitloom {
 namespace {
 
 class Cgroup : public testing::Test {
 protected:
-    void SetUp() override {
-        mount_ = std::filesystem::path(testing::TempDir()) / ("bitloom-cgroup-" + std::to_string(getpid()));
-        std::filesystem::remove_all(mount_);
-    }
-    void TearDown() override { std::filesystem::remove_all(mount_); }
     void file(const std::string& path, const std::string& text) {
-        std::filesystem::create_directories((mount_ / path).parent_path());
-        std::ofstream(mount_ / path) << text << '\n';
+        std::filesystem::create_directories((mount_.path() / path).parent_path());
+        std::ofstream(mount_.file(path)) << text << '\n';
     }
-    int limit(const std::string& groups) { return cgroup_cpu_limit(groups, mount_.string()); }
-    std::filesystem::path mount_;
+    int limit(const std::string& groups) { return cgroup_cpu_limit(groups, mount_.path().string()); }
+    const TemporaryFolder mount_;
 };
 
 TEST_F(Cgroup, NoneWhereNothingSaysSo) {

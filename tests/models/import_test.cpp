@@ -18,7 +18,7 @@
 #include "models/layers/normalization.h"
 #include "models/layers/sequential.h"
 #include "models/registry.h"
-#include "tests/message_of.h"
+#include "tests/engine/io/temporary_folder.h"
 #include "tests/models/real_data.h"
 
 namespace bitloom {
@@ -44,11 +44,7 @@ class Import : public testing::Test {
         network.append<BatchNorm>("norm", keras_batch_norm(3));
         network.append<Dense>("fc", DenseConfig{.in = 6, .out = 2, .flattened_from = {1, 2, 3}});
         network.assign_paths();
-        path = (fs::temp_directory_path() / cat("bitloom-import-", testing::UnitTest::GetInstance()->random_seed(), "-",
-                                                testing::UnitTest::GetInstance()->current_test_info()->name(), ".h5"))
-                   .string();
     }
-    ~Import() override { fs::remove(path); }
 
     /// Writes the PyTorch layout without the datasets named in `without`; `more` adds or replaces some.
     void write_torch(const std::vector<std::string>& without = {},
@@ -76,7 +72,8 @@ class Import : public testing::Test {
     }
 
     Sequential network;
-    std::string path;
+    const TemporaryFolder folder;
+    std::string path = folder.file("weights.h5");
 };
 
 TEST_F(Import, PyTorchLayoutIsBroughtIntoOurs) {

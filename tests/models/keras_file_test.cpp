@@ -18,7 +18,7 @@
 #include "models/layers/pooling.h"
 #include "models/layers/sequential.h"
 #include "models/registry.h"
-#include "tests/message_of.h"
+#include "tests/engine/io/temporary_folder.h"
 #include "tests/models/keras_writer.h"
 #include "tests/models/real_data.h"
 
@@ -40,11 +40,7 @@ class KerasFiles : public testing::Test {
         network.append<BatchNorm>("norm", keras_batch_norm(3));
         network.append<Dense>("last", DenseConfig{.in = 6, .out = 2, .flattened_from = {1, 2, 3}});
         network.assign_paths();
-        path = (fs::temp_directory_path() / cat("bitloom-keras-", testing::UnitTest::GetInstance()->random_seed(), "-",
-                                                testing::UnitTest::GetInstance()->current_test_info()->name(), ".h5"))
-                   .string();
     }
-    ~KerasFiles() override { fs::remove(path); }
 
     /// The file of the network above, under the names that a second model of a process gets.
     void write_usual(const std::string& root, const std::string& model_config = "", bool split = false) const {
@@ -75,7 +71,8 @@ class KerasFiles : public testing::Test {
     }
 
     Sequential network;
-    std::string path;
+    const TemporaryFolder folder;
+    std::string path = folder.file("weights.h5");
 };
 
 TEST_F(KerasFiles, OfWholeModelsAndOfWeightsLoadByOrder) {

@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <sstream>
 
 #include "apps/golden/families.h"
+#include "tests/engine/io/temporary_folder.h"
 
 namespace bitloom::golden {
 namespace {
@@ -16,7 +16,7 @@ namespace {
 class GoldenFrame : public testing::Test {
    protected:
     void SetUp() override {
-        path_ = testing::TempDir() + "golden_frame.h5";
+        path_ = folder_.file("frame.h5");
         hdf5::File file = hdf5::File::create(path_);
         file.write("family/double/0/x", Tensor::from({3}, std::vector<float>{1, 2, 3}));
         file.write("family/double/0/y", Tensor::from({3}, std::vector<float>{2, 4, 6}));
@@ -37,7 +37,7 @@ class GoldenFrame : public testing::Test {
         });
         families_.add_data("weights");
     }
-    void TearDown() override { std::filesystem::remove(path_); }
+    TemporaryFolder folder_;
     std::string path_;
     Families families_;
 };
@@ -54,7 +54,7 @@ TEST_F(GoldenFrame, CountsPassedFailedAndUnknown) {
 }
 
 TEST_F(GoldenFrame, ADatasetThatNothingReadsIsAFailure) {
-    const std::string path = testing::TempDir() + "golden_unread.h5";
+    const std::string path = folder_.file("unread.h5");
     {
         hdf5::File file = hdf5::File::create(path);
         for (const char* name : {"family/read/x", "family/read/below/z", "family/not/x", "family/not/below/z", "family/told/x"})
@@ -69,7 +69,6 @@ TEST_F(GoldenFrame, ADatasetThatNothingReadsIsAFailure) {
     evaluate_file(hdf5::File::open(path), families, {}, report);
     EXPECT_EQ(report.finish(), 1);
     EXPECT_EQ(out.str(), "FAILED family/not: a dataset that this program does not know: below/z\n2 passed, 1 failed, 0 skipped\n");
-    std::filesystem::remove(path);
 }
 
 TEST_F(GoldenFrame, OnlyTheFamilyAskedFor) {
@@ -113,7 +112,8 @@ TEST(GoldenQTools, ScaleOfAMultiplierIsANumberFoundOrFixedAfterIt) {
         int before, before_integer, after, after_integer;
     };
     const Row rows[] = {{8, 0, "1.0", 11, 2, 11, 2}, {4, 2, "auto_po2", 7, 4, 10, 5}, {4, 0, "post_training_scale", 7, 2, 10, 5}};
-    const std::string path = testing::TempDir() + "golden_adjust.h5";
+    const TemporaryFolder folder;
+    const std::string path = folder.file("adjust.h5");
     {
         hdf5::File file = hdf5::File::create(path);
         for (const Row& row : rows) {
@@ -137,7 +137,6 @@ TEST(GoldenQTools, ScaleOfAMultiplierIsANumberFoundOrFixedAfterIt) {
     evaluate_file(hdf5::File::open(path), families, {}, report);
     EXPECT_EQ(report.finish(), 0);
     EXPECT_EQ(out.str(), "3 passed, 0 failed, 0 skipped\n");
-    std::filesystem::remove(path);
 }
 
 }  // namespace

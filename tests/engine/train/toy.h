@@ -1,7 +1,7 @@
 #pragma once
 // A network small enough to train in milliseconds, made of closures: the trainer must not need the ops library.
 
-#include <unistd.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <cmath>
@@ -106,10 +106,10 @@ inline std::shared_ptr<const Dataset> dataset(std::int64_t size, std::uint64_t s
 
 /// A folder of its own for a test, removed at the end.
 struct Folder {
-    explicit Folder(const std::string& name)
-        : path(std::filesystem::temp_directory_path() / ("bitloom-train-" + name + "-" + std::to_string(getpid()))) {
-        std::filesystem::remove_all(path);
-        std::filesystem::create_directories(path);
+    explicit Folder(const std::string& name) {
+        std::string made = (std::filesystem::temp_directory_path() / ("bitloom-train-" + name + "-XXXXXX")).string();
+        if (!::mkdtemp(made.data())) fail("cannot make a temporary folder");
+        path = made;
     }
     ~Folder() { std::filesystem::remove_all(path); }
     std::string file(const std::string& name) const { return (path / name).string(); }

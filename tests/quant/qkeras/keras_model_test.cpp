@@ -5,18 +5,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-
 #include "engine/random.h"
 #include "models/registry.h"
 #include "quant/checkpoints.h"
 #include "quant/qkeras/model_quantize.h"
+#include "tests/engine/io/temporary_folder.h"
 #include "tests/models/keras_writer.h"
 
 namespace bitloom::quant::qkeras {
 namespace {
 
-namespace fs = std::filesystem;
 using test::counting;
 
 Tensor drawn(const Shape& shape, std::uint64_t key) {
@@ -56,13 +54,6 @@ std::string model_config() {
 
 class QKerasFile : public testing::Test {
    protected:
-    QKerasFile() {
-        path = (fs::temp_directory_path() / cat("bitloom-qkeras-", testing::UnitTest::GetInstance()->random_seed(), "-",
-                                                testing::UnitTest::GetInstance()->current_test_info()->name(), ".h5"))
-                   .string();
-    }
-    ~QKerasFile() override { fs::remove(path); }
-
     void write(const std::string& config) const {
         test::KerasWriter writer(path, "model_weights");
         writer.layer("in", {});
@@ -78,7 +69,8 @@ class QKerasFile : public testing::Test {
         writer.layer("output_softmax", {});
         writer.close(config);
     }
-    std::string path;
+    const TemporaryFolder folder;
+    std::string path = folder.file("weights.h5");
 };
 
 std::vector<float> logits(Module& network) {
