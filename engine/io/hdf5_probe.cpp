@@ -181,15 +181,33 @@ void probe_object(hid_t object, Walk& walk) {
     if (kind == H5I_GROUP) H5Literate(object, H5_INDEX_NAME, H5_ITER_INC, nullptr, probe_link, &walk);
 }
 
+/// `access` with a cache of headers and heaps that stays small: every object is visited once, and of a file with thousands
+/// of them the library would keep more than the child may have.
+hid_t with_small_cache(hid_t access) {
+    const hid_t list = H5Pcopy(access);
+    H5AC_cache_config_t cache{};
+    cache.version = H5AC__CURR_CACHE_CONFIG_VERSION;
+    if (H5Pget_mdc_config(list, &cache) < 0) return list;
+    cache.set_initial_size = true;
+    cache.initial_size = cache.min_size = cache.max_size = std::size_t{1} << 20;
+    cache.incr_mode = H5C_incr__off;
+    cache.flash_incr_mode = H5C_flash_incr__off;
+    cache.decr_mode = H5C_decr__off;
+    H5Pset_mdc_config(list, &cache);
+    return list;
+}
+
 void probe_file(const std::string& path, hid_t access, hsize_t file_bytes, unsigned stretch) {
     Walk walk{file_bytes, stretch, MemoryLimit(file_bytes), {}};
     if (H5Fis_hdf5(path.c_str()) <= 0) return;
-    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
-    if (file < 0) return;
-    const hid_t root = H5Oopen(file, "/", H5P_DEFAULT);
-    if (root >= 0) probe_object(root, walk);
-    H5Oclose(root);
-    H5Fclose(file);
+    const hid_t list = with_small_cache(access), file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, list);
+    if (file >= 0) {
+        const hid_t root = H5Oopen(file, "/", H5P_DEFAULT);
+        if (root >= 0) probe_object(root, walk);
+        H5Oclose(root);
+        H5Fclose(file);
+    }
+    H5Pclose(list);
 }
 
 /// Lets a child go through the file; how it ended, as waitpid says it. `stretch` stretches the limit on its processor time.

@@ -507,6 +507,33 @@ TEST(Hdf5, SizesThatTheFileCannotHaveAreOneError) {
     }
 }
 
+// As a file of test vectors has them: the library keeps what it saw of objects, more than their bytes in the file.
+TEST(Hdf5, ThousandsOfSmallGroupsAreNoDamage) {
+    TemporaryFolder folder;
+    const std::string path = folder.file("a.h5");
+    constexpr int groups = 12000;
+    {
+        const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        const hid_t text = H5Tcopy(H5T_C_S1), one = H5Screate(H5S_SCALAR);
+        H5Tset_size(text, H5T_VARIABLE);
+        for (int i = 0; i < groups; ++i) {
+            const hid_t group = H5Gcreate2(file, ("case_" + std::to_string(i)).c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+            for (const char* name : {"first", "second", "third", "fourth", "fifth", "sixth"}) {
+                const hid_t attribute = H5Acreate2(group, name, text, one, H5P_DEFAULT, H5P_DEFAULT);
+                H5Awrite(attribute, text, &name);
+                H5Aclose(attribute);
+            }
+            H5Gclose(group);
+        }
+        H5Sclose(one);
+        H5Tclose(text);
+        H5Fclose(file);
+    }
+    const hdf5::File file = hdf5::File::open(path);
+    EXPECT_EQ(file.groups().size(), std::size_t{groups});
+    EXPECT_EQ(file.attribute_string("case_11999", "sixth"), "sixth");
+}
+
 // Memory is not held against a file that is merely well packed.
 TEST(Hdf5, APackedDatasetMayGrow) {
     TemporaryFolder folder;
