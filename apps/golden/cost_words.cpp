@@ -22,6 +22,8 @@ using Json = nlohmann::json;
 constexpr std::string_view known_dense_network =
     "784 -> QDense 300 binary/binary -> quantized_relu(4,0) -> QDense 100 quantized_bits(4,0,1) -> "
     "QAdaptiveActivation quantized_relu 4 -> QDense 10 quantized_bits(4,0,1) -> softmax";
+constexpr std::string_view known_dense_settings =
+    "source/keras_quantizer int8, keras_accumulator int32, sram/sram, min_sram 8*16*2^20 bits, rd_wr_on_io 0";
 constexpr std::string_view known_convolutional_network =
     "input 28x28x1; c1 Conv2D 32 3x3 SAME; b1 BN; a1 Activation relu; mp1 MaxPool2; c2 QConv2D 32 3x3 SAME "
     "binary/binary; b2 QBN; a2 QActivation binary; mp2 MaxPool 2; c3 QConv2D 32 3x3 SAME ternary/ternary activation "
@@ -151,7 +153,7 @@ void apply_setting(CostSettings& settings, const std::string& part) {
         if (name == "min_sram" || name == "min_sram_size") settings.energy.least_sram_bits = product_of(words[1]);
         if (name == "keras_quantizer" || name == "reference" || name == "reference_internal")
             settings.types.keras_quantizer = type_named(split_outside(words[1], '/')[0]);
-        if (name == "keras_accumulator" || name == "reference_accumulator")
+        if (name == "keras_accumulator" || name == "reference_accumulator" || name == "accumulator")
             settings.types.keras_accumulator = type_named(words[1]);
         if (name == "reference" && words[1].find('/') != std::string::npos)
             settings.types.keras_accumulator = type_named(split_outside(words[1], '/')[1]);
@@ -255,9 +257,15 @@ std::vector<DataType> listed_types(std::string_view words, std::string_view name
         const std::size_t equals = split_outside(part, '=')[0].size();
         const std::string_view list = std::string_view(part).substr(
             split_outside(part, '=').size() > 1 ? part.find('=', equals) + 1 : name.size());
-        for (const std::string& quantizer : comma_list(list)) types.push_back(cost::type_of_text(quantizer));
+        for (const std::string& quantizer : comma_list(list))  // a name may stand in front: conv_1 = ternary
+            types.push_back(cost::type_of_text(split_outside(quantizer, '=').back()));
     }
     return types;
+}
+
+CostSettings dense_settings_of_words(std::string_view words) {
+    const bool by_name = words.find("->") == std::string_view::npos;
+    return cost_settings(by_name ? cat(known_dense_settings, ";", words) : std::string(words));
 }
 
 CostNetwork dense_network_of_words(std::string_view words) {

@@ -32,12 +32,15 @@ struct CostSettings {
 /// settings of run_qtool.
 CostSettings cost_settings(std::string_view words);
 
-/// The quantizers behind "NAME ... = a, b, c" among the parts that semicolons divide; none where there is no such part.
+/// The quantizers behind "NAME ... = a, b, c" or "NAME x = a, y = b" among the parts that semicolons divide; none where there
+/// is no such part.
 std::vector<cost::DataType> listed_types(std::string_view words, std::string_view name);
 
 /// "784 -> QDense 300 binary/binary -> quantized_relu(4,0) -> QAdaptiveActivation quantized_relu 4 -> ... -> softmax", up to
 /// the first semicolon; dense layers are named d0, d1, ... Without an arrow: the network of qenergy_reference.
 cost::CostNetwork dense_network_of_words(std::string_view words);
+/// The settings beside it; what is not said about the network of qenergy_reference stays as that case has it.
+CostSettings dense_settings_of_words(std::string_view words);
 
 /// "input 28x28x1; c1 Conv2D 32 3x3 SAME; b1 BN; a1 Activation relu; mp1 MaxPool2; c2 QConv2D 32 3x3 SAME
 /// binary/binary; ...; flatten; dense Dense 1 softmax". Empty: that network as it stands in qkeras.h5.

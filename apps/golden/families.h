@@ -12,7 +12,7 @@ void add_qkeras_svhn(Families& families);         ///< svhn/*
 void add_qkeras_pruning(Families& families);      ///< pruning/*
 void add_qkeras_training(Families& families);     ///< optim/adam/*, callbacks/*, metrics/kfold_roc
 void add_qkeras_search(Families& families);       ///< tuner/*, autoq/*
-void add_qkeras_qtools(Families& families);       ///< qtools/*, svhn/flops/*, third_party of costs
+void add_qkeras_qtools(Families& families);       ///< qtools/*, third_party of costs
 
 // bsq.h5 (bsq.md, section 12)
 void add_bsq_tensors(Families& families);   ///< convert, requant, prune, activation

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "engine/io/flag_values.h"
+#include "engine/io/json_values.h"
 #include "quant/qkeras/parse.h"
 
 namespace bitloom::golden {
@@ -22,13 +22,9 @@ Argument argument_from(const Case& c, const std::string& name) {
     if (text == "None") return {};
     if (text == "True" || text == "False") return text == "True";
     if (!text.starts_with("[")) return text;
-    const nlohmann::json list = nlohmann::json::parse(text, nullptr, false);
-    require(list.is_array(), "attribute ", name, " is no list: ", text);
+    const nlohmann::json list = json_or_discarded<nlohmann::json>(text);
     std::vector<double> values;
-    for (const auto& one : list) {
-        require(one.is_number(), "attribute ", name, " holds something else than numbers: ", text);
-        values.push_back(one.get<double>());
-    }
+    require(list.is_array() && append_numbers(list, values), "attribute ", name, " is no list of numbers: ", text);
     return values;
 }
 

@@ -1,5 +1,4 @@
-// qtools/*, svhn/flops/*, third_party/{qtools_model_test,qtools_util_test,test_forgiving_factor}: number types, energy,
-// bits, flops.
+// qtools/*, third_party/{qtools_model_test,qtools_util_test,test_forgiving_factor}: number types, energy, bits.
 
 #include <algorithm>
 #include <charconv>
@@ -11,7 +10,6 @@
 #include "models/registry.h"
 #include "quant/cost/bits.h"
 #include "quant/cost/energy.h"
-#include "quant/cost/flops.h"
 #include "quant/cost/attached.h"
 #include "quant/qkeras/number_type.h"
 #include "quant/qkeras/parse.h"
@@ -24,10 +22,6 @@ namespace {
 using cost::CostNetwork;
 using cost::DataType;
 using Json = nlohmann::json;
-
-Tensor as_tensor(const std::vector<double>& values) {
-    return Tensor::from({static_cast<std::int64_t>(values.size())}, values);
-}
 
 /// A list, or one integer.
 std::vector<std::int64_t> integers(const Case& c, std::string_view attribute) {
@@ -241,6 +235,13 @@ std::vector<std::int64_t> kernel_of(const Case& c) {
     return {1, 1};
 }
 
+/// Height and width alone: with the channels of the test's network, whose images have three.
+std::vector<std::int64_t> pointwise_kernel_of(const Case& c) {
+    std::vector<std::int64_t> kernel = kernel_of(c);
+    if (kernel.size() == 2) kernel.insert(kernel.end(), {c.integer_or("channels", 3), c.integer_or("filters", 16)});
+    return kernel;
+}
+
 /// Without [in, out] behind height and width the kernel is a depthwise one, or that of a single channel.
 std::int64_t terms_of(const std::vector<std::int64_t>& kernel, bool depthwise) {
     if (depthwise || (kernel.size() == 2 && kernel[0] * kernel[1] < 16)) return kernel.at(0) * kernel.at(1);
@@ -253,8 +254,7 @@ DataType depthwise_accumulator(const Case& c) {
     return product_layer(depthwise, input_of(depthwise, "input"), terms_of(kernel_of(depthwise), true)).accumulator;
 }
 
-void expect_product_layer(const Case& c, const DataType& input, bool depthwise) {
-    const std::vector<std::int64_t> kernel = kernel_of(c);
+void expect_product_layer(const Case& c, const DataType& input, const std::vector<std::int64_t>& kernel, bool depthwise) {
     const ProductLayer layer = product_layer(c, input, terms_of(kernel, depthwise));
     expect_type(c, "mult_", layer.multiplier.output);
     expect_type(c, "acc_", layer.accumulator);
@@ -293,7 +293,7 @@ void merge(const Case& c) {
 
 void energy_of_words(const Case& c) {
     const std::string config = c.text_or("config", "");
-    const CostSettings settings = cost_settings(config);
+    const CostSettings settings = dense_settings_of_words(config);
     const CostNetwork network = dense_network_of_words(config);
     const std::vector<cost::LayerEnergy> energies =
         cost::layer_energies(network, cost::propagate_types(network, settings.types), settings.energy);
@@ -316,8 +316,8 @@ void model_test(const Case& c) {
     if (c.given("pool")) return pooling(c);
     if (c.given("a") && c.given("b"))
         return expect_type(c, "", cost::sum_type(cost::type_of_text(c.text("a")), cost::type_of_text(c.text("b"))));
-    if (name.starts_with("pointwise")) return expect_product_layer(c, depthwise_accumulator(c), false);
-    expect_product_layer(c, input_of(c, "input"), name.starts_with("depthwise"));
+    if (name.starts_with("pointwise")) return expect_product_layer(c, depthwise_accumulator(c), pointwise_kernel_of(c), false);
+    expect_product_layer(c, input_of(c, "input"), kernel_of(c), name.starts_with("depthwise"));
 }
 
 // ---- third_party/qtools_util_test/*
@@ -398,37 +398,10 @@ void first_layer_bits(const Case& c) {
     expect_equal(expected, static_cast<double>(counted->parameters), c.number(expected));
 }
 
-// ---- svhn/flops/*
-
-void flops(const Case& c) {
-    ModelOptions options;
-    options.filters = integers(c, "filters");
-    options.dense_units = integers(c, "dense");
-    const std::size_t n = options.filters.size();
-    options.kernels = c.given("kernel") ? integers(c, "kernel") : std::vector<std::int64_t>(n, 3);
-    if (options.kernels.size() == 1) options.kernels.resize(n, options.kernels[0]);
-    options.strides.assign(n, 1);
-    options.pooling.assign(n, 2);
-    const auto model = make_model(options);
-    const std::vector<cost::LayerFlops> layers =
-        cost::count_flops(cost::describe_network(*model, {32, 32, 3}), cost::FlopRule::by_name);
-    std::vector<double> flops, weights;
-    Json names = Json::array();
-    for (const cost::LayerFlops& layer : layers) {
-        names.push_back(layer.name);
-        flops.push_back(static_cast<double>(layer.flops));
-        weights.push_back(static_cast<double>(layer.weights));
-    }
-    if (c.given("layers")) compare_json("layers", names, Json::parse(c.text("layers")));
-    expect_equal("flops", as_tensor(flops), c.tensor("flops", DType::f64));
-    expect_equal("weights", as_tensor(weights), c.tensor("weights", DType::f64));
-}
-
 }  // namespace
 
 void add_qkeras_qtools(Families& families) {
     families.add("qtools/*", qtools);
-    families.add("svhn/flops/*", flops);
     families.add("third_party/qtools_model_test/*", model_test);
     families.add("third_party/qtools_util_test/test_adjust_multiplier_for_auto_po2/*", adjust_multiplier);
     families.add("third_party/test_forgiving_factor/bits", reference_bits);

@@ -311,9 +311,11 @@ void train_step(const Case& c) {
     });
 }
 
+/// A list, or one integer for all of the fallback's places.
 std::vector<std::int64_t> integers_in(const Case& c, const std::string& attribute, std::vector<std::int64_t> fallback) {
     if (!c.given(attribute)) return fallback;
     const nlohmann::json list = nlohmann::json::parse(c.text(attribute), nullptr, false);
+    if (list.is_number_integer()) return std::vector<std::int64_t>(fallback.size(), list.get<std::int64_t>());
     require(list.is_array(), attribute, " is no list: ", c.text(attribute));
     return list.get<std::vector<std::int64_t>>();
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "apps/golden/families.h"
@@ -10,6 +11,7 @@
 #include "models/layers/convolution.h"
 #include "models/layers/dense.h"
 #include "models/layers/pooling.h"
+#include "ops/loss.h"
 #include "ops/pointwise.h"
 #include "ops/shaping.h"
 #include "quant/qkeras/codebook.h"
@@ -199,14 +201,28 @@ bool are_halves(const Tensor& t) {
     return true;
 }
 
-void expect_output(const Case& c, Module& layer, const Tensor& input) {
+using Function = Var (*)(const Var&);
+
+/// A function of Keras by its name, which stands where a quantizer might; null for other text.
+Function plain_activation(const std::string& name) {
+    static const std::map<std::string, Function> functions{
+        {"linear", [](const Var& x) { return x; }},     {"relu", [](const Var& x) { return ops::relu(x); }},
+        {"sigmoid", [](const Var& x) { return ops::sigmoid(x); }}, {"tanh", [](const Var& x) { return ops::tanh(x); }},
+        {"softmax", [](const Var& x) { return ops::softmax(x); }}};
+    const auto found = functions.find(name);
+    return found == functions.end() ? nullptr : found->second;
+}
+
+/// `activation`: null, or what follows the layer.
+void expect_output(const Case& c, Module& layer, const Tensor& input, Function activation = nullptr) {
     layer.assign_paths("layer");
     const Tensor want = first_of(c, {"expected_output", "expected_values", "y"});
     constexpr double half_ulp = 0x1p-11;
     const double tolerance = c.has("y") && are_halves(want) ? half_ulp : tolerance_of(c);
     Tape tape(Tape::Mode::inference);
     Context context{tape};
-    expect_close("output", layer(context, tape.constant(input)).value(), want, tolerance);
+    const Var y = layer(context, tape.constant(input));
+    expect_close("output", (activation ? activation(y) : y).value(), want, tolerance);
 }
 
 nlohmann::json kwargs_of(const Case& c) {
@@ -218,11 +234,19 @@ nlohmann::json kwargs_of(const Case& c) {
     return kwargs;
 }
 
-/// Activations of layers: a quantizer, or a function by name that quantizers know too; linear is none.
-std::optional<Quantizer> activation_in(const nlohmann::json& kwargs) {
-    for (const std::string key : {"activation_quantizer", "activation"})
-        if (kwargs.contains(key) && kwargs[key] != "linear") return quantizer_in(kwargs, key);
-    return std::nullopt;
+/// Activations of layers: a quantizer, or a function of Keras.
+struct LayerActivation {
+    std::optional<Quantizer> quantizer{};
+    Function function = nullptr;
+};
+LayerActivation activation_in(const nlohmann::json& kwargs) {
+    for (const std::string key : {"activation_quantizer", "activation"}) {
+        if (!kwargs.contains(key) || kwargs[key].is_null() || kwargs[key] == "None") continue;
+        if (kwargs[key].is_string())
+            if (const Function function = plain_activation(kwargs[key].get<std::string>())) return {std::nullopt, function};
+        return {quantizer_in(kwargs, key)};
+    }
+    return {};
 }
 
 void dense(const Case& c) {
@@ -231,8 +255,9 @@ void dense(const Case& c) {
     layers::Dense layer({.in = w.dim(0), .out = w.dim(1), .bias = b.defined()});
     layer.weight.value = permuted(w, {1, 0});
     if (b.defined()) layer.bias.value = b;
-    quantize_layer(layer, {quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation_in(kwargs)}, {});
-    expect_output(c, layer, x);
+    const LayerActivation activation = activation_in(kwargs);
+    quantize_layer(layer, {quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation.quantizer}, {});
+    expect_output(c, layer, x, activation.function);
 }
 
 layers::PaddingRule padding_of(const Case& c) {
@@ -256,10 +281,11 @@ void convolution(const Case& c, const Tensor& x, const Tensor& w, layers::Extent
     layers::Conv2d layer({.in = w.dim(2), .out = w.dim(3), .kernel = {w.dim(0), w.dim(1)}, .stride = stride, .padding = padding_of(c), .bias = b.defined()});
     layer.weight.value = permuted(w, {3, 0, 1, 2});
     if (b.defined()) layer.bias.value = b;
-    const LayerQuantizers quantizers{quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation_in(kwargs),
+    const LayerActivation activation = activation_in(kwargs);
+    const LayerQuantizers quantizers{quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation.quantizer,
                                      optional_of(c, {"mask"})};
     quantize_layer(layer, quantizers, {});
-    expect_output(c, layer, x);
+    expect_output(c, layer, x, activation.function);
 }
 
 void conv2d(const Case& c) {
@@ -281,8 +307,9 @@ void conv2d_transpose(const Case& c) {
     layers::ConvTranspose2d layer({.in = w.dim(3), .out = w.dim(2), .kernel = {w.dim(0), w.dim(1)}, .stride = {sh, sw}, .bias = b.defined()});
     layer.weight.value = permuted(w, {3, 0, 1, 2});
     if (b.defined()) layer.bias.value = b;
-    quantize_layer(layer, {quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation_in(kwargs)}, {});
-    expect_output(c, layer, c.tensor("input"));
+    const LayerActivation activation = activation_in(kwargs);
+    quantize_layer(layer, {quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation.quantizer}, {});
+    expect_output(c, layer, c.tensor("input"), activation.function);
 }
 
 void depthwise_conv2d(const Case& c) {
@@ -292,8 +319,9 @@ void depthwise_conv2d(const Case& c) {
     layers::DepthwiseConv2d layer({.in = w.dim(2), .kernel = {w.dim(0), w.dim(1)}, .stride = {sh, sw}, .padding = padding_of(c), .bias = b.defined()}, w.dim(3));
     layer.weight.value = permuted(w, {2, 3, 0, 1}).reshape({w.dim(2) * w.dim(3), w.dim(0), w.dim(1), 1});
     if (b.defined()) layer.bias.value = b;
-    quantize_layer(layer, {quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation_in(kwargs)}, {});
-    expect_output(c, layer, first_of(c, {"input", "input_data"}));
+    const LayerActivation activation = activation_in(kwargs);
+    quantize_layer(layer, {quantizer_in(kwargs, "kernel_quantizer"), quantizer_in(kwargs, "bias_quantizer"), activation.quantizer}, {});
+    expect_output(c, layer, first_of(c, {"input", "input_data"}), activation.function);
 }
 
 /// y = x Q(w) + Q(b), element by element with broadcasting.
@@ -308,7 +336,9 @@ void mac(const Case& c) {
     };
     Var y = ops::multiply(tape.constant(c.tensor("input_data")), quantized(c.tensor("weight_data"), "kernel_quantizer", true));
     if (c.has("bias_data")) y = ops::add(y, quantized(c.tensor("bias_data"), "bias_quantizer", false));
-    if (const auto q = activation_in(kwargs)) y = TensorQuantizer(*q)(y);
+    const LayerActivation activation = activation_in(kwargs);
+    if (activation.quantizer) y = TensorQuantizer(*activation.quantizer)(y);
+    if (activation.function) y = activation.function(y);
     expect_close("expected_output", y.value(), c.tensor("expected_output"), tolerance_of(c));
 }
 

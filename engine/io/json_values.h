@@ -55,4 +55,19 @@ std::vector<std::int64_t> integers_from_json(const Json& values) {
     return integers;
 }
 
+/// Appends the numbers of an array, and of arrays in it, in order. False where something else stands in it.
+template <class Json>
+bool append_numbers(const Json& array, std::vector<double>& numbers) {
+    for (const Json& value : array) {
+        if (value.is_array()) {
+            if (!append_numbers(value, numbers)) return false;
+        } else if (value.is_number()) {
+            numbers.push_back(value.template get<double>());
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
 }  // namespace bitloom

@@ -122,11 +122,18 @@ Multiplier make_multiplier(const DataType& weight, const DataType& input, std::i
             result = {F, 1, static_cast<double>(bits), float_type(bits)};
         }
     }
-    // Products of unlike values among {-1, 1}, {-1, 0, 1} and {0, 1} are ternary.
+    // Products of unlike values among {-1, 1}, {-1, 0, 1} and {0, 1} are ternary; what {0, 1} switches takes the two bits of
+    // that type, a multiplexer's result the width of what it selects.
     const auto has_few_values = [](const DataType& type) {
         return type.kind == NumberKind::binary || type.kind == NumberKind::ternary || type.kind == NumberKind::binary01;
     };
-    if (has_few_values(weight) && has_few_values(input) && weight.kind != input.kind) result.output.kind = NumberKind::ternary;
+    if (has_few_values(weight) && has_few_values(input) && weight.kind != input.kind) {
+        result.output.kind = NumberKind::ternary;
+        if (result.gate == Gate::conjunction) {
+            result.output = ternary_type();
+            result.gate_bits = result.output.bits;
+        }
+    }
     result.output.name = result_name(result.output);
     return result;
 }

@@ -13,8 +13,8 @@ namespace bitloom::quant::qkeras {
 
 namespace {
 
-// Arguments by kind, in the source's order. Those that only concern its variables (var_name, use_variables) are accepted
-// and mean nothing here.
+// Arguments by kind, in the source's order. Those that only concern how it computes (var_name, use_variables,
+// enable_fast_inference) are accepted and mean nothing here.
 const std::vector<std::string>& names_of(QuantizerKind kind) {
     using List = std::vector<std::string>;
     static const List bits{"bits", "integer", "symmetric", "keep_negative", "alpha", "use_stochastic_rounding", "scale_axis",
@@ -29,7 +29,7 @@ const std::vector<std::string>& names_of(QuantizerKind kind) {
     static const List stochastic_ternary{"alpha", "threshold", "temperature", "use_real_sigmoid", "number_of_unrolls"};
     static const List relu{"bits", "integer", "use_sigmoid", "negative_slope", "use_stochastic_rounding",
                            "relu_upper_bound", "is_quantized_clip", "qnoise_factor", "var_name", "use_ste",
-                           "use_variables"};
+                           "use_variables", "enable_fast_inference"};
     static const List tanh{"bits", "use_stochastic_rounding", "symmetric", "use_real_tanh"};
     static const List sigmoid{"bits", "symmetric", "use_real_sigmoid", "use_stochastic_rounding"};
     static const List ulaw{"bits", "integer", "symmetric", "u"};
@@ -215,7 +215,7 @@ Argument argument(const Quantizer& q, const std::string& name) {
     if (name == "quadratic_approximation") return q.quadratic_approximation;
     if (name == "log2_rounding") return q.log2_rounding;
     if (name == "relu_shift") return q.relu_shift;
-    return {};  // var_name, use_variables
+    return {};  // var_name, use_variables, enable_fast_inference
 }
 
 QuantizerKind quantizer_kind(std::string_view name) {
@@ -407,11 +407,8 @@ Quantizer quantizer_from_json(const std::string& text) {
         else if (value.is_number()) argument = value.get<double>();
         else if (value.is_string()) argument = value.get<std::string>();
         else if (value.is_array()) {
-            std::vector<double> list;
-            for (const auto& one : value) {
-                if (!one.is_number()) throw UsageError(cat(q.name(), ": ", name, " must be a list of numbers"));
-                list.push_back(one.get<double>());
-            }
+            std::vector<double> list;  // scales by channel stand in an array of the weight's rank
+            if (!append_numbers(value, list)) throw UsageError(cat(q.name(), ": ", name, " must be a list of numbers"));
             argument = list;
         } else if (!value.is_null()) throw UsageError(cat(q.name(), ": cannot read ", name));
         set_argument(q, name, argument);

@@ -454,7 +454,6 @@ ScaleRule scale_rule(const Quantizer& q, const Settings& settings, bool training
             break;
         case QuantizerKind::stochastic_ternary:
             r.codes = training ? ScaledCodes::stochastic_ternary : ScaledCodes::ternary;
-            if (training) r.iterations = 5;
             break;
         default: fail(q.name(), ": has no scale");
     }

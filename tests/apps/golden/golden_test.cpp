@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <sstream>
 
 #include "apps/golden/families.h"
@@ -137,6 +138,94 @@ TEST(GoldenQTools, ScaleOfAMultiplierIsANumberFoundOrFixedAfterIt) {
     evaluate_file(hdf5::File::open(path), families, {}, report);
     EXPECT_EQ(report.finish(), 0);
     EXPECT_EQ(out.str(), "3 passed, 0 failed, 0 skipped\n");
+}
+
+/// Evaluates what `write` puts into a file; the report.
+std::string evaluated(const std::function<void(hdf5::File&)>& write) {
+    const TemporaryFolder folder;
+    const std::string path = folder.file("cases.h5");
+    {
+        hdf5::File file = hdf5::File::create(path);
+        write(file);
+    }
+    Families families;
+    add_qkeras_quantizers(families);
+    add_qkeras_third_party(families);
+    add_qkeras_svhn(families);
+    add_qkeras_qtools(families);
+    std::ostringstream out;
+    Report report(out);
+    evaluate_file(hdf5::File::open(path), families, {}, report);
+    report.finish();
+    return out.str();
+}
+
+Tensor matrix(std::int64_t rows, std::int64_t columns, const std::vector<float>& values) {
+    return Tensor::from({rows, columns}, values);
+}
+
+TEST(GoldenLayers, ActivationsMayBeFunctionsOfKeras) {
+    EXPECT_EQ(evaluated([](hdf5::File& file) {
+                  const auto dense = [&](const std::string& name, const std::string& activation, std::vector<float> y) {
+                      const std::string group = "third_party/qlayers_test/test_qdense/" + name;
+                      file.write(group + "/input_data", matrix(1, 2, {1, 2}));
+                      file.write(group + "/weight_data", matrix(2, 2, {1, -1, 1, -1}));
+                      file.write(group + "/expected_output", matrix(1, 2, std::move(y)));
+                      file.write_attribute(group, "layer_kwargs",
+                                           R"({"units": 2, "use_bias": false, "kernel_quantizer": null, "activation": )" + activation + "}");
+                  };
+                  dense("none", "null", {3, -3});
+                  dense("linear", "\"linear\"", {3, -3});
+                  dense("relu", "\"relu\"", {3, 0});
+                  dense("softmax", "\"softmax\"", {0.99752738f, 0.00247262f});
+                  dense("quantized", "\"quantized_relu(4,1)\"", {1.875f, 0});
+                  dense("wrong", "\"relu\"", {3, -3});
+              }),
+              "FAILED third_party/qlayers_test/test_qdense/wrong: output: 1 of 2 values differ, the first at 1: got 0, expected -3\n"
+              "5 passed, 1 failed, 0 skipped\n");
+}
+
+TEST(GoldenQuantizers, InferenceDrawsNothingAndOneScaleStandsForAllChannels) {
+    EXPECT_EQ(evaluated([](hdf5::File& file) {
+                  const std::string binary = "stochastic/stochastic_binary/0";
+                  file.write(binary + "/x", matrix(2, 1, {-0.5f, 1.5f}));
+                  file.write(binary + "/y", matrix(2, 1, {-1, 1}));
+                  file.write(binary + "/scale", matrix(1, 1, {1}));
+                  file.write_attribute(binary, "alpha", std::string("auto"));
+                  file.write_attribute(binary, "phase", std::string("test"));
+                  const auto fixed = [&](const std::string& group, const std::string& scale) {
+                      file.write(group + "/x", matrix(1, 2, {0.3f, -0.8f}));
+                      file.write(group + "/y", matrix(1, 2, {0.25f, -0.75f}));
+                      file.write_attribute(group, "bits", 5.0);
+                      file.write_attribute(group, "alpha", std::string("auto_po2"));
+                      file.write_attribute(group, "post_training_scale", scale);
+                  };
+                  fixed("quantizers/quantized_bits_auto/0", "[[4.0, 4.0]]");  // 4 / 2^4 a code
+                  fixed("quantizers/quantized_bits_auto/1", "[4.0]");
+                  file.write("quantizers/quantized_bits_auto/1/scale", Tensor::from({1}, std::vector<float>{4}));
+              }),
+              "3 passed, 0 failed, 0 skipped\n");
+}
+
+TEST(GoldenQTools, WhatACaseLeavesToTheNetworkOfItsTest) {
+    EXPECT_EQ(evaluated([](hdf5::File& file) {
+                  const std::string root = "third_party/qtools_model_test/";
+                  // QKeras' own test: the pointwise layer has three channels in front of it. The dataset, without which there
+                  // would be no group, is all that may be complained of.
+                  const std::string pointwise = root + "pointwise_after_depthwise";
+                  file.write(pointwise + "/unused/x", matrix(1, 1, {0}));
+                  file.write_attribute(pointwise, "weight", std::string("quantized_bits(4,0,1,alpha=1)"));
+                  file.write_attribute(pointwise, "bias", std::string("quantized_bits(12,4,1)"));
+                  for (const auto& [name, value] : {std::pair("mult_bits", 25.0), {"mult_int_bits", 8.0}, {"acc_bits", 28.0}, {"acc_int_bits", 11.0}})
+                      file.write_attribute(pointwise, name, value);
+                  const std::string trial = root + "qenergy_trial";
+                  file.write(trial + "/d0", Tensor::from({4}, std::vector<float>{372.77f, 342.34f, 13997.95f, 15729}));
+                  file.write(trial + "/d2", Tensor::from({4}, std::vector<float>{26.63f, 11.41f, 243.44f, 102.08f}));
+                  file.write_attribute(trial, "config", std::string("as qenergy_reference; for_reference=0"));
+                  file.write_attribute(trial, "total", 41070.0);
+              }),
+              "FAILED third_party/qtools_model_test/pointwise_after_depthwise: a dataset that this program does not know: unused/x\n"
+              "1 passed, 1 failed, 0 skipped\n");
 }
 
 }  // namespace

@@ -87,6 +87,13 @@ TEST(Multiplier, BinaryGates) {
     expect_fixed(conjunction.output, 6, 0, true);
     EXPECT_DOUBLE_EQ(conjunction.factor, 0.1);
     EXPECT_DOUBLE_EQ(conjunction.gate_bits, 6);
+    // -1, 0 and 1 take two bits.
+    for (const Multiplier& product : {make_multiplier(binary01_type(), binary_type()), make_multiplier(binary_type(), binary01_type())}) {
+        EXPECT_TRUE(product.output.same_numbers(ternary_type()));
+        EXPECT_DOUBLE_EQ(product.factor * product.gate_bits, 0.2);
+        expect_fixed(accumulate(product.output, 4), 4, 4, true);
+    }
+    EXPECT_EQ(make_multiplier(binary01_type(), binary01_type()).output.bits, 1);
 }
 
 TEST(Accumulator, GrowsByTheLogarithmOfTheTerms) {

@@ -28,6 +28,7 @@ TEST(ParseQuantizer, ReadsAndPrints) {
         {"stochastic_ternary(alpha='auto')", "stochastic_ternary(alpha='auto')"},
         {"quantized_linear(8,1)", "quantized_linear(8,1,1)"},
         {"hard_tanh", "hard_tanh()"},
+        {"quantized_relu(10,2,enable_fast_inference=True)", "quantized_relu(10,2)"},
     };
     for (const auto& [text, printed] : pairs) {
         const Quantizer q = parse_quantizer(text);
@@ -115,6 +116,10 @@ TEST(QuantizerFromJson, TextAndObject) {
         R"({"class_name": "quantized_bits", "config": {"bits": 4, "integer": 0, "alpha": 1.0, "symmetric": 0, "keep_negative": true, "var_name": null}})");
     EXPECT_EQ(q, parse_quantizer("quantized_bits(4,0,alpha=1)"));
     EXPECT_EQ(quantizer_from_json("\"binary()\""), parse_quantizer("binary"));
+    const Quantizer by_channel = quantizer_from_json(
+        R"({"class_name": "quantized_bits", "config": {"bits": 5, "alpha": "auto_po2", "post_training_scale": [[[[0.5, 1, 0.25]]]]}})");
+    EXPECT_EQ(by_channel.post_training_scale, (std::vector<double>{0.5, 1, 0.25}));
+    EXPECT_THROW(quantizer_from_json(R"({"class_name": "quantized_bits", "config": {"post_training_scale": [[0.5], ["a"]]}})"), UsageError);
     EXPECT_THROW(quantizer_from_json("3"), UsageError);
     EXPECT_THROW(quantizer_from_json(R"({"class_name": "binary", "config": {"bits": 3}})"), UsageError);
 }

@@ -241,6 +241,18 @@ TEST(Quantizers, StochasticRoundingIsRightInTheMeanAndOffInInference) {
     }
 }
 
+// One step from s = 2/3: the first three are above s / 2, their mean is 0.56; half of that is below the fourth.
+TEST(Quantizers, StochasticTernaryTakesAsManyStepsAsItIsTold) {
+    const Tensor x = Tensor::from({4, 1}, Values{1, .34, .34, .29}).to(DType::f32);
+    Pass pass;
+    pass.training = true;
+    pass.draws = pass.second_draws = Tensor::full({4, 1}, 0.5);
+    for (const Device device : {cpu_device, reference_device}) {
+        expect_near(run("stochastic_ternary(alpha='auto',number_of_unrolls=1)", x, device, {}, pass).scale, {.56}, 1e-6, "one");
+        expect_near(run("stochastic_ternary(alpha='auto')", x, device, {}, pass).scale, {.4925}, 1e-6, "five");
+    }
+}
+
 TEST(Quantizers, CpuAgreesWithReferenceToTheBit) {
     for (const test::QuantizerRow& row : test::quantizer_rows()) test::expect_row(row, cpu_device, test::Library::same);
     test::expect_uniform_stream(reference_device, nullptr);
