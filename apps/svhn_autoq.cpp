@@ -10,10 +10,12 @@
 
 #include "apps/common/common_flags.h"
 #include "apps/common/fold_scores.h"
+#include "apps/common/predictions.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/search_flags.h"
 #include "apps/common/text.h"
 #include "apps/common/trial_run.h"
+#include "apps/plots/image_plots.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/program.h"
@@ -37,7 +39,7 @@ const std::vector<std::string> published_blocks{"c.*_0$", "c.*_1$", "c.*_2$", "d
 
 struct AutoqFlags {
     std::string preset = "published", quantizers, goal = "energy", limits, tune_filters, exceptions = "output*",
-                layers = ".*", schedule = "cost", float_model;
+                layers = ".*", schedule = "cost", float_model, stop_metric = "val_loss";
     double delta_p = 0, delta_n = 0, rate = 0, stress = 0, learning_rate = 3e-3, validation_split = 0.15;
     bool tune_learning_rate = false, transfer = true, no_blocks = false, all_layers = false;
     std::vector<std::string> blocks;
@@ -78,7 +80,9 @@ void add_autoq_flags(Flags& flags, AutoqFlags& values) {
     flags.add("transfer-weights", values.transfer, "trials start from the trained weights; narrower layers keep the channels that weigh most");
     flags.add("epochs", values.epochs, "of a trial", {.min = 1});
     flags.add("final-epochs", values.final_epochs, "of the best network at the end; 0: none", {.min = 0});
-    flags.add("early-stop", values.patience, "epochs of a trial without a better val_accuracy; 0: min(20, epochs / 5)", {.min = 0});
+    flags.add("early-stop", values.patience, "end a trial after so many epochs without improvement; 0: min(20, epochs / 5)",
+              {.min = 0});
+    flags.add("early-stop-metric", values.stop_metric, "what must improve", {.choices = {"val_loss", "val_accuracy"}});
     flags.add("final-early-stop", values.final_patience, "the same of the best network at the end; 0: none", {.min = 0});
     flags.add("batchsize", values.batch_size, "images a step", {.min = 1});
     flags.add("lr", values.learning_rate, "of Adam with AMSGrad", {.min = 0});
@@ -196,6 +200,7 @@ class AutoqRun {
         training.optimizer = "keras-amsgrad";
         training.learning_rate = values_.learning_rate;
         training.epochs = epochs;
+        training.stop_metric = values_.stop_metric;
         training.patience = values_.patience > 0 ? values_.patience : std::max<std::int64_t>(1, std::min<std::int64_t>(20, epochs / 5));
         training.schedule = "plateau:factor=0.5,patience=4,min_delta=1e-4,cooldown=2,min_lr=1e-6";
         training.seed = seed;
@@ -339,11 +344,27 @@ class AutoqRun {
                 search::trial_cost(network, options_)};
     }
 
-    double test_accuracy(const std::string& weights) const {
-        const quant::CompressedModel model = quant::load_compressed({}, weights);
-        model.network->to(evaluation_.device);
-        Loader loader(data_.test, evaluation_);
-        return evaluate(*model.network, loader).accuracy();
+    std::unique_ptr<Module> loaded(const std::string& weights) const {
+        std::unique_ptr<Module> network = quant::load_compressed({}, weights).network;
+        network->to(evaluation_.device);
+        return network;
+    }
+    ClassificationMetrics metrics_on(const std::shared_ptr<const Dataset>& images, Module& network) const {
+        Loader loader(images, evaluation_);
+        return evaluate(network, loader);
+    }
+
+    /// The best network on its training images: confusion, and what its convolutions make of the first one.
+    void draw_best(Module& network, Report& report) const {
+        FigureFolder figures(common_.out_dir);
+        const ClassificationMetrics metrics = metrics_on(data_.train, network);
+        plot_confusion(figures, "confusion_train", confusion_of(metrics), metrics.classes());
+        report.confusion("Confusion of the best network on its training images", confusion_of(metrics), metrics.classes());
+        const auto first = std::make_shared<Subset>(data_.train, std::vector<std::int64_t>{0});
+        for (const FeatureMaps& maps : convolution_outputs(network, images_of(first, evaluation_))) {
+            plot_feature_maps(figures, maps.layer + "_maps", maps);
+            report.figure("Feature maps of " + maps.layer + " for a training image", figures / (maps.layer + "_maps.svg"));
+        }
     }
 
     void finish(Report& report, const Flags& flags, const std::string& command) {
@@ -359,10 +380,13 @@ class AutoqRun {
         const double float_bits = search::reference_cost(description(network_), bits);
         const double float_energy = search::reference_cost(description(network_), energy);
         const Costs costs = costs_of(best_);
-        const double float_accuracy = test_accuracy(float_weights), accuracy = test_accuracy(best_file);
-        const ReportTable table{{"network", "test accuracy", "bits", "share", "energy pJ", "share"},
-                                {{"float", fixed(float_accuracy, 4), fixed(float_bits, 0), "1", fixed(float_energy, 0), "1"},
-                                 {"best", fixed(accuracy, 4), fixed(costs.bits, 0), fixed(costs.bits / float_bits, 3),
+        const std::unique_ptr<Module> best = loaded(best_file);
+        const ClassificationMetrics float_test = metrics_on(data_.test, *loaded(float_weights)), test = metrics_on(data_.test, *best);
+        const double float_accuracy = float_test.accuracy(), accuracy = test.accuracy();
+        const ReportTable table{{"network", "test accuracy", "test loss", "bits", "share", "energy pJ", "share"},
+                                {{"float", fixed(float_accuracy, 4), fixed(float_test.cross_entropy(), 4), fixed(float_bits, 0), "1",
+                                  fixed(float_energy, 0), "1"},
+                                 {"best", fixed(accuracy, 4), fixed(test.cross_entropy(), 4), fixed(costs.bits, 0), fixed(costs.bits / float_bits, 3),
                                   fixed(costs.energy, 0), fixed(costs.energy / float_energy, 3)}},
                                 {}};
         const ModelOptions network = scaled(network_, best_);
@@ -378,6 +402,7 @@ class AutoqRun {
                                    factor == best_.filters.end() ? "1" : fixed(factor->second, 2)});
         }
         const nlohmann::ordered_json summary{{"float_accuracy", float_accuracy}, {"accuracy", accuracy},
+                                             {"float_loss", float_test.cross_entropy()}, {"loss", test.cross_entropy()},
                                              {"float_bits", float_bits},         {"bits", costs.bits},
                                              {"float_energy_pJ", float_energy},  {"energy_pJ", costs.energy},
                                              {"score", best_score_},             {"network", nlohmann::ordered_json::parse(describe(network))},
@@ -385,6 +410,7 @@ class AutoqRun {
         write_file_atomically(common_.out_dir + "/summary.json", summary.dump(2) + "\n");
         report.table("Float network and best quantized one", table);
         report.table("Quantizers of the best network", layers);
+        draw_best(*best, report);
         report.preformatted("Command line", command);
         report.settings("Settings", settings_of(flags));
         report.write(common_.out_dir + "/report.html");

@@ -372,6 +372,8 @@ int run(int argc, char** argv) {
     make_folder(common.out_dir);
     const std::int64_t end = values.single ? values.start + 1 : values.folds;
     std::vector<Sequence> sequences = sequences_of(choice, values.start, end);
+    for (const std::string& line : network_warnings(sequences.front().models.front().network))
+        std::cerr << "svhn_kfold: " << line << "\n";
     const DataSplits splits = load_images(data_flags, values);
     settings.normalization = per_pixel_standardization(*splits.train);
     const std::string folder = summary_folder(choice);

@@ -140,6 +140,8 @@ int run(int argc, char** argv) {
                 "Searches the architecture of a small network for house numbers: layers, filters, kernels, pooling, "
                 "dropout. Each trial trains one network; the best is kept as PROJECT_bestModel.h5.");
     add_common_flags(flags, common);
+    flags.alias("reload", "resume");
+    flags.alias("r", "resume");
     add_data_flags(flags, source);
     add_tune_flags(flags, values);
     add_tuner_flags(flags, tuner_flags);

@@ -7,6 +7,7 @@
 #include "engine/io/checkpoint.h"
 #include "models/registry.h"
 #include "quant/checkpoints.h"
+#include "quant/cost/network.h"
 
 namespace bitloom {
 
@@ -134,6 +135,20 @@ FoldPlan plan_fold(const KfoldChoice& choice, int fold) {
     for (const FoldModel& model : plan.models)
         if (!model.schemes.empty()) quant::SchemeList::from_configuration(model.schemes);
     return plan;
+}
+
+std::vector<std::string> network_warnings(const ModelOptions& network) {
+    constexpr std::int64_t most_weights = 4096;
+    std::vector<std::string> lines;
+    for (std::size_t i = 0; i < network.pooling.size(); ++i)
+        if (network.name == "svhn_cnn" && network.pooling[i] == 1)
+            lines.push_back(cat("the pooling of 1 behind conv_", i, " averages over single cells: it changes nothing"));
+    const std::unique_ptr<Module> model = make_model(network);
+    for (const cost::CostLayer& layer : cost::describe_network(*model, network.input).layers)
+        if (layer.has_kernel() && layer.kernel.numel() > most_weights)
+            lines.push_back(cat(layer.name, " has ", layer.kernel.numel(), " weights, more than the ", most_weights,
+                                " that synthesis for FPGAs takes"));
+    return lines;
 }
 
 std::string scan_schemes(std::int64_t width, const std::string& compat) {

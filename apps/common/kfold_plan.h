@@ -34,6 +34,10 @@ struct FoldPlan {
 /// there, naming the run that would make it.
 FoldPlan plan_fold(const KfoldChoice& choice, int fold);
 
+/// What the published program warns of, a line each: poolings of 1, which do nothing, and kernels of more than 4096 weights,
+/// the most that the synthesis for FPGAs takes.
+std::vector<std::string> network_warnings(const ModelOptions& network);
+
 /// The schemes of the scan at a width, as SchemeList::configuration writes them (section 5.2): kernels and biases of
 /// all convolutions and dense layers, ReLUs; the rest stays float.
 std::string scan_schemes(std::int64_t width, const std::string& compat = "current");

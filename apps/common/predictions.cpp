@@ -43,6 +43,16 @@ Predictions predict(Module& network, Loader& loader) {
     return result;
 }
 
+Tensor images_of(std::shared_ptr<const Dataset> images, LoaderOptions options) {
+    options.batch_size = images->size();
+    options.workers = 0;
+    Loader loader(std::move(images), options);
+    loader.start(0);
+    Batch batch;
+    loader.next(batch);
+    return batch.images;
+}
+
 std::vector<std::int64_t> confusion_of(const ClassificationMetrics& metrics) {
     std::vector<std::int64_t> counts;
     for (int label = 0; label < metrics.classes(); ++label)

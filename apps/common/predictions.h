@@ -2,6 +2,7 @@
 // What a network says of every image of a data set.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct Predictions {
 
 /// In inference, in the data set's order.
 Predictions predict(Module& network, Loader& loader);
+
+/// All images of a small data set as one batch, as a loader with these options gives them.
+Tensor images_of(std::shared_ptr<const Dataset> images, LoaderOptions options);
 
 /// counts[true class * classes + predicted class]
 std::vector<std::int64_t> confusion_of(const ClassificationMetrics& metrics);

@@ -134,15 +134,9 @@ Predictions TestBench::predict_test(const std::string& name, const quant::Compre
 
 Tensor TestBench::load(std::shared_ptr<const Dataset> images, const Normalization& normalization) {
     LoaderOptions options;
-    options.batch_size = images->size();
-    options.workers = 0;
     options.normalization = normalization;
     options.device = device_;
-    Loader loader(std::move(images), options);
-    loader.start(0);
-    Batch batch;
-    loader.next(batch);
-    return batch.images;
+    return images_of(std::move(images), options);
 }
 
 Tensor TestBench::test_images(const std::string& name, const quant::CompressedModel& model, std::int64_t count) {

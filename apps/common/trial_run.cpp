@@ -20,7 +20,7 @@ void add_callbacks(Trainer& trainer, const TrialTraining& training, const std::s
                    int row) {
     if (training.patience > 0)
         trainer.add(std::make_shared<EarlyStopping>(
-            EarlyStoppingOptions{.metric = training.metric, .patience = training.patience}));
+            EarlyStoppingOptions{.metric = training.stop_metric, .patience = training.patience}));
     trainer.add(ModelCheckpoint::best(folder + "/best.h5", training.metric));
     trainer.add(std::make_shared<LearningRateSchedule>(
         parse_schedule(training.schedule, training.learning_rate, training.epochs)));

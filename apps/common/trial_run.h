@@ -26,8 +26,9 @@ struct TrialTraining {
     double learning_rate = 2e-3;
     std::int64_t epochs = 1;
     std::uint64_t seed = 1;
-    std::string metric = "val_accuracy";  ///< decides which weights are the best, and early stopping
-    std::int64_t patience = 0;            ///< of early stopping; 0: none
+    std::string metric = "val_accuracy";       ///< decides which weights are the best
+    std::string stop_metric = "val_accuracy";  ///< of early stopping
+    std::int64_t patience = 0;                 ///< of early stopping; 0: none
     std::string schedule = "constant";    ///< parse_schedule
     LoaderOptions training, evaluation;
     std::string configuration = "{}";  ///< JSON, into the checkpoints

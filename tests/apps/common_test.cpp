@@ -15,6 +15,7 @@
 
 #include "apps/common/fold_scores.h"
 #include "apps/common/history.h"
+#include "apps/common/kfold_plan.h"
 #include "apps/common/learning_curves.h"
 #include "apps/common/report.h"
 #include "apps/common/roc.h"
@@ -22,6 +23,7 @@
 #include "apps/common/side_by_side.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "models/registry.h"
 #include "tests/message_of.h"
 #include "tests/apps/process.h"
 
@@ -46,6 +48,18 @@ FoldScore score(int fold, double accuracy) {
     s.classes = 2;
     s.confusion = {5, 1, 2, 4};
     return s;
+}
+
+TEST(KfoldPlan, WarnsOfIdentitiesAndOfKernelsThatSynthesisCannotTake) {
+    const ModelOptions published = resolve({.name = "svhn_cnn"});
+    EXPECT_TRUE(network_warnings(published).empty());
+    ModelOptions other = published;
+    other.pooling = {2, 1, 2};
+    other.dense_units = {64, 64};  // 4096 weights, and not one more; dense_0 has as many inputs as conv_2 leaves values
+    const std::vector<std::string> lines = network_warnings(other);
+    ASSERT_EQ(lines.size(), 2U);
+    EXPECT_THAT(lines[0], testing::StartsWith("the pooling of 1 behind conv_1"));
+    EXPECT_THAT(lines[1], testing::StartsWith("dense_0 has 38400 weights"));
 }
 
 TEST(FoldScores, StandardDeviationIsThePopulations) {

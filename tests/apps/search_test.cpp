@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "engine/io/atomic_file.h"
@@ -42,7 +43,8 @@ TEST(SvhnTune, AKilledSearchEndsAsOneLeftAlone) {
     while (killed.running() && !std::filesystem::exists(second)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
     killed.kill(SIGKILL);
     killed.wait();
-    const ProcessResult resumed = run("svhn_tune", {"--resume", "--out-dir", folder / "killed"});
+    // The published program's word for --resume.
+    const ProcessResult resumed = run("svhn_tune", {"--reload", "--out-dir", folder / "killed"});
     ASSERT_EQ(resumed.status, 0) << resumed.err;
     EXPECT_EQ(read_file(folder / "killed/trials.csv"), read_file(folder / "whole/trials.csv"));
     EXPECT_TRUE(std::filesystem::exists(folder / "killed/svhn_bestModel.h5"));
@@ -60,6 +62,22 @@ TEST(SvhnAutoq, SearchesAndReports) {
     EXPECT_EQ(summary.at("float_bits"), 170816);
     EXPECT_LT(summary.at("bits"), 170816);
     EXPECT_TRUE(std::filesystem::exists(folder / "autoq/best_model.h5"));
+    // Of the best network: test loss, confusion on the training part (256 images less 15 %), feature maps nine a row.
+    EXPECT_NEAR(summary.at("loss").get<double>(), std::log(10), 2);
+    EXPECT_THAT(result.out, testing::HasSubstr("test loss"));
+    std::istringstream confusion(read_file(folder / "autoq/confusion_train.csv"));
+    std::string line;
+    std::getline(confusion, line);
+    int counted = 0;
+    while (std::getline(confusion, line)) {
+        std::istringstream cells(line.substr(line.find(',') + 1));
+        for (std::string cell; std::getline(cells, cell, ',');) counted += std::stoi(cell);
+    }
+    EXPECT_EQ(counted, 256 - 39);
+    for (const auto& [layer, side] : {std::pair{"conv_0", 30}, {"conv_1", 13}, {"conv_2", 4}}) {
+        const std::string maps = read_file(folder / ("autoq/" + std::string(layer) + "_maps.csv"));
+        EXPECT_EQ(std::count(maps.begin(), maps.begin() + static_cast<std::ptrdiff_t>(maps.find('\n')), ',') + 1, 9 * side);
+    }
 }
 
 TEST(SvhnAutoq, AKilledBlockScheduleEndsAsOneLeftAlone) {
