@@ -12,6 +12,7 @@ int run(int argc, char** argv) {
                 "another file's table (--dict) holds, which transfers a scheme to weights that were not trained with it. Leaves "
                 "checkpoint.h5, model_best.h5 and a report with the bits of every layer.");
     bsq::add_network_flags(flags, settings);
+    flags.group("Conversion");
     flags.add("dict", settings.dict, "file whose precision table is imposed");
     flags.example("--depth 20 --model bsq_resnet20_fp.h5 --Nbits 8 --data-dir data --out-dir runs/8bit", "eight bits everywhere");
     flags.example("--model bsq_resnet20_fp.h5 --dict runs/bsq/checkpoint.h5 --data-dir data --out-dir runs/scratch",

@@ -14,6 +14,7 @@ int run(int argc, char** argv) {
                 "best_float.h5, log.txt and a report. --evaluate prints accuracy, precisions and compression only.");
     bsq::add_network_flags(flags, settings);
     bsq::add_training_flags(flags, settings);
+    flags.group("Fine-tuning");
     flags.add("reference-no-ft-bias", settings.reference_ft_bias,
               "leave biases out of the forward pass, as the published program does");
     flags.example("--model runs/bsq/checkpoint.h5 --bin --epochs 300 --lr 0.01 --schedule 150,250 --wd 1e-4 --data-dir data "

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "engine/io/flag_values.h"
@@ -22,12 +23,21 @@ struct Entry {
     std::function<std::unique_ptr<Module>(const ModelOptions&)> make;
 };
 
+constexpr std::int64_t deepest_resnet = 1202;  // that of He et al., 2016
+
 ModelOptions defaults_for(const std::string& name, const Shape& input) {
     ModelOptions options;
     options.name = name;
     options.input = input;
     options.classes = 10;
     return options;
+}
+
+Entry resnet_entry(std::int64_t depth) {
+    ModelOptions resnet = defaults_for(cat("resnet", depth), {32, 32, 3});
+    resnet.variant = "B";
+    return {cat("ResNet-", depth, " for CIFAR; variant A: parameter-free shortcuts, B: 1x1 convolutions"), resnet,
+            [depth](const ModelOptions& o) { return make_cifar_resnet(o, depth); }};
 }
 
 std::vector<Entry> make_entries() {
@@ -46,13 +56,7 @@ std::vector<Entry> make_entries() {
     fixed.dense_units.clear();
     fixed.dropout = {0.25, 0.25, 0.25};
     entries.push_back({"the same with zero padding, dropout and one dense layer of 128 units", fixed, make_svhn_cnn_128});
-    for (const std::int64_t depth : {20, 32, 44, 56, 110}) {
-        ModelOptions resnet = defaults_for(cat("resnet", depth), {32, 32, 3});
-        resnet.variant = "B";
-        entries.push_back(
-            {cat("ResNet-", depth, " for CIFAR; variant A: parameter-free shortcuts, B: 1x1 convolutions"), resnet,
-             [depth](const ModelOptions& o) { return make_cifar_resnet(o, depth); }});
-    }
+    for (const std::int64_t depth : {20, 32, 44, 56, 110}) entries.push_back(resnet_entry(depth));
     entries.push_back({"MNIST perceptron of the GPFQ experiments: 500 and 300 units",
                        defaults_for("mnist_mlp", {28, 28, 1}), make_mnist_mlp});
     entries.push_back({"CIFAR-10 network of the GPFQ experiments: 6 convolutions, 2 dense layers",
@@ -74,9 +78,21 @@ const std::vector<Entry>& entries() {
     return all;
 }
 
+/// ResNets of the depths that are not listed: 8, 14, 26, ..., 1202. Null for other names.
+const Entry* unlisted_resnet(const std::string& name) {
+    static const std::map<std::string, Entry> all = [] {
+        std::map<std::string, Entry> resnets;
+        for (std::int64_t depth = 8; depth <= deepest_resnet; depth += 6) resnets.emplace(cat("resnet", depth), resnet_entry(depth));
+        return resnets;
+    }();
+    const auto found = all.find(name);
+    return found == all.end() ? nullptr : &found->second;
+}
+
 const Entry& entry(const std::string& name) {
     for (const Entry& e : entries())
         if (e.defaults.name == name) return e;
+    if (const Entry* resnet = unlisted_resnet(name)) return *resnet;
     std::string known;
     for (const std::string& n : model_names()) known += (known.empty() ? "" : ", ") + n;
     throw UsageError(cat("unknown model ", in_quotes(name), " (", known, ")"));
@@ -108,6 +124,11 @@ const std::vector<std::string>& model_names() {
         return all;
     }();
     return names;
+}
+
+bool is_model_name(const std::string& name) {
+    const std::vector<std::string>& listed = model_names();
+    return std::find(listed.begin(), listed.end(), name) != listed.end() || unlisted_resnet(name) != nullptr;
 }
 
 const std::string& model_summary(const std::string& name) { return entry(name).summary; }

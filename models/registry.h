@@ -11,8 +11,10 @@
 
 namespace bitloom {
 
-/// The names that make_model knows.
+/// The names that make_model knows, of ResNets ("resnet<depth>", depth 6n + 2 in 8..1202) the usual depths only.
 const std::vector<std::string>& model_names();
+/// Whether make_model knows the name, listed or not.
+bool is_model_name(const std::string& name);
 /// One line on a network. Throws UsageError for an unknown name.
 const std::string& model_summary(const std::string& name);
 

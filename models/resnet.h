@@ -59,7 +59,7 @@ class CifarResNet final : public Module {
     Module* classifier_ = nullptr;
 };
 
-/// resnet20, 32, 44, 56 and 110 by options.name. Throws UsageError for an unknown variant.
+/// resnet<depth>, depth 6n + 2. Throws UsageError for an unknown variant.
 std::unique_ptr<Module> make_cifar_resnet(const ModelOptions& options, std::int64_t depth);
 
 }  // namespace bitloom

@@ -23,13 +23,16 @@ Result run_conversion(const Settings& settings) {
         }
     }
     session.begin();
-    session.print_test();
+    session.print_metrics(session.print_test());
     bits.to_bits(static_cast<int>(settings.bits));
     session.print_statistics();
     for (const auto& [name, parameter] : session.model().named_parameters())
-        if (parameter->trainable) std::cout << name << " " << parameter->value.shape() << "\n";
-    bits.requantize(10, 8);
+        if (parameter->trainable)
+            std::cout << name << " " << parameter->value.shape() << " " << name_of(parameter->value.dtype()) << "\n";
+    bits.requantize(10, 8);  // without effect here: the planes are exact
+    session.print_statistics();
     const ClassificationMetrics metrics = session.print_test();
+    session.print_metrics(metrics);
     const double accuracy = 100 * metrics.accuracy();
     session.print_compression("Compression rate");
     for (const char* name : {"checkpoint", "model_best"}) session.write(name, 1, accuracy, accuracy);

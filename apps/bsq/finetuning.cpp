@@ -45,8 +45,7 @@ Result run_finetuning(const Settings& settings) {
         print_alphas(session);
     }
     if (settings.evaluate) {
-        std::cout << "correct: " << metrics.correct() << '/' << metrics.count()
-                  << "\ncross_entropy: " << fixed(metrics.cross_entropy(), 6) << "\n";
+        session.print_metrics(metrics);
         return session.result(metrics, 0, 0);
     }
     if (settings.reference_clamp) bits.clamp_as_reference();

@@ -135,6 +135,13 @@ ClassificationMetrics Session::print_test() {
     return metrics;
 }
 
+void Session::print_metrics(const ClassificationMetrics& metrics) {
+    std::cout << "correct: " << metrics.correct() << '/' << metrics.count() << "\ntop5_correct: " << metrics.correct(5) << '/'
+              << metrics.count() << "\ntop5: " << fixed(100 * metrics.top_k(5), 2)
+              << "\ncross_entropy: " << fixed(metrics.cross_entropy(), 6) << "\n"
+              << std::flush;
+}
+
 void Session::print_statistics() { std::cout << bits_->statistics() << std::flush; }
 
 void Session::print_compression(const std::string& label) {

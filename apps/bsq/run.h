@@ -47,6 +47,8 @@ class Session {
     ClassificationMetrics test();
     /// test(), printed as "Accuracy: 92.49%".
     ClassificationMetrics print_test();
+    /// "correct: 9249/10000", top-5 and cross-entropy, a line each: what --evaluate leaves on stdout.
+    void print_metrics(const ClassificationMetrics& metrics);
     void print_statistics();
     /// "Compression rate after pruning [32*268346 / 2146768]: 4.00 X", and the same with all-zero tensors at 0 bits where it
     /// differs.

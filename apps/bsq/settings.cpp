@@ -146,9 +146,8 @@ void parse(Flags& flags, Settings& s, const std::string& program, int argc, cons
 ModelOptions model_options(const Settings& s, const Shape& image_shape, int classes) {
     ModelOptions options;
     options.name = s.arch == "resnet" ? cat("resnet", s.depth) : s.arch;
-    const std::vector<std::string>& names = model_names();
-    if (std::find(names.begin(), names.end(), options.name) == names.end())
-        throw UsageError(cat("--depth=", s.depth, ": there is no such ResNet; the depths are 20, 32, 44, 56 and 110 (6n + 2)"));
+    if (!is_model_name(options.name))
+        throw UsageError(cat("--depth=", s.depth, ": there is no such ResNet; depths are 6n + 2, from 8 to 1202"));
     options.input = image_shape;
     options.classes = classes;
     return options;

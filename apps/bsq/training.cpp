@@ -8,17 +8,6 @@
 
 namespace bitloom::bsq {
 
-namespace {
-
-void print_loss(const ClassificationMetrics& metrics) {
-    std::cout << "Test Loss:  " << fixed(metrics.cross_entropy(), 8) << ", Test Acc:  "
-              << fixed(100 * metrics.accuracy(), 2) << "\ncorrect: " << metrics.correct() << '/' << metrics.count()
-              << "\ncross_entropy: " << fixed(metrics.cross_entropy(), 6) << "\n"
-              << std::flush;
-}
-
-}  // namespace
-
 Result run_training(const Settings& settings) {
     Session session("bsq_train", settings);
     BitNetwork& bits = session.bits();
@@ -33,7 +22,9 @@ Result run_training(const Settings& settings) {
     bits.strip(0);
     if (settings.evaluate) {
         const ClassificationMetrics metrics = session.test();
-        print_loss(metrics);
+        std::cout << "Test Loss:  " << fixed(metrics.cross_entropy(), 8) << ", Test Acc:  " << fixed(100 * metrics.accuracy(), 2)
+                  << "\n";
+        session.print_metrics(metrics);
         session.print_compression("Compression rate");
         return session.result(metrics, 0, 0);
     }

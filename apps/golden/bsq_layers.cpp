@@ -93,15 +93,13 @@ void forward_backward(const Case& c) {
         for (const float value : t.values<float>()) clipped += std::abs(value) > 1;
         expect_equal("num_clipped", static_cast<double>(clipped), c.number("num_clipped"));
     }
-    if (c.has("exps"))
-        for (int b = 0; b < weight.bits(); ++b)
-            expect_equal("exps", static_cast<double>(bsq::plane_factor(b, weight.bits())),
-                         c.tensor("exps").values<double>().at(static_cast<std::size_t>(b)));
+    expect_factors(c, "exps", weight.bits());
     if (has_bias) {
         BitTensor bias = bit_tensor_of(c, "bias");
         bias.zero = c.flag_or("bzero", false);
         layer.bias_bits->set(bias);
         expect_close("bias_eff", effective(bias), c.tensor("bias_eff"), 1e-6);
+        expect_factors(c, "bexps", bias.bits());
     }
     Tensor y;
     const Tensor gx = layer.run(c.tensor("x"), c.tensor("gy"), y);

@@ -27,8 +27,8 @@ bsq::ActivationOptions activations_of(const std::string& mode) {
     using bsq::ActivationKind;
     bsq::ActivationOptions options;
     if (mode == "relu") return options;
-    if (mode == "relu6") {
-        options.blocks.kind = ActivationKind::relu6;
+    if (mode == "relu6" || mode == "pact") {
+        options.blocks.kind = bsq::activation_kind(mode);
     } else if (mode == "v0") {
         options.blocks = {ActivationKind::relu6, 4};
         options.stem = {ActivationKind::relu6, 8};
@@ -62,6 +62,13 @@ void expect_bits(const Case& c, const std::string& what, const bsq::BitTensor& g
     expect_close(scale_name(what), static_cast<double>(got.scale), c.tensor(scale_name(what)).item(), 1e-6);
 }
 
+void expect_factors(const Case& c, const std::string& dataset, int bits) {
+    if (!c.has(dataset)) return;
+    std::vector<float> factors;
+    for (int b = 0; b < bits; ++b) factors.push_back(bsq::plane_factor(b, bits));
+    expect_equal(dataset, Tensor::from({bits}, factors), c.tensor(dataset));
+}
+
 Tensor effective(const bsq::BitTensor& tensor) {
     Parameter parameter(Tensor::zeros(tensor.shape()));
     const auto weight = std::make_shared<bsq::BitWeight>(parameter);
@@ -77,6 +84,10 @@ Tensor channels_last(const Tensor& x) { return x.rank() == 4 ? ops::transposed(x
 Tensor channels_first(const Tensor& x) { return x.rank() == 4 ? ops::transposed(x, {0, 3, 1, 2}) : x; }
 
 void informative(const std::string& text) { std::cout << "informative " << text << std::endl; }
+
+bool is_quantizer_free(const std::string& mode) {
+    return mode == "relu" || mode == "relu6" || mode == "pact" || mode == "act0";
+}
 
 GoldenNetwork golden_network(const Case& c, const std::string& weights, const std::string& mode) {
     require(weights == "fp" || weights == "w8", "weights that are not known: '", weights, "'");

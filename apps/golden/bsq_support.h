@@ -17,6 +17,8 @@ bsq::BitTensor bit_tensor_of(const Case& c, const std::string& what, const Modul
 std::string scale_name(const std::string& what);
 /// Planes and scale against those of a case, in the axes of the file.
 void expect_bits(const Case& c, const std::string& what, const bsq::BitTensor& got);
+/// The factors of the planes in t, where the case has this dataset (exps, bexps).
+void expect_factors(const Case& c, const std::string& dataset, int bits);
 /// The weight that the forward pass uses.
 Tensor effective(const bsq::BitTensor& tensor);
 
@@ -33,8 +35,10 @@ struct GoldenNetwork {
     std::unique_ptr<bsq::BitNetwork> bits;
     std::vector<std::pair<std::string, Parameter*>> alphas;
 };
-/// Block activations: "relu", "relu6", "actN" (N bits behind the activation that goes with it), "v0" (with bit shortcuts and the
+/// Block activations: "relu", "relu6", "pact", "actN" (N bits behind the activation that goes with it), "v0" (with bit shortcuts and the
 /// quantized stem).
+/// Whether nothing rounds activations in a mode: results then follow the reference smoothly.
+bool is_quantizer_free(const std::string& mode);
 GoldenNetwork golden_network(const Case& c, const std::string& weights, const std::string& mode);
 /// Images u8 NHWC as the network takes them.
 Tensor normalized_images(const Tensor& images);

@@ -13,13 +13,6 @@ using bsq::BitTensor;
 
 std::string bits_name(const std::string& what) { return what == "weight" ? "n" : "bn"; }
 
-void expect_factors(const Case& c, const std::string& dataset, int bits) {
-    if (!c.has(dataset)) return;
-    std::vector<float> factors;
-    for (int b = 0; b < bits; ++b) factors.push_back(bsq::plane_factor(b, bits));
-    expect_equal(dataset, Tensor::from({bits}, factors), c.tensor(dataset));
-}
-
 void expect_effective(const Case& c, const std::string& what, const BitTensor& tensor) {
     if (c.has(what + "_eff")) expect_close(what + "_eff", effective(tensor), c.tensor(what + "_eff"), 1e-6);
 }
@@ -32,7 +25,7 @@ void convert_one(const Case& c, const std::string& what, int bits) {
     expect_bits(c, what, weight->bit_tensor());
     const BitTensor converted = weight->bit_tensor();
     expect_effective(c, what, converted);
-    if (what == "weight") expect_factors(c, "exps", converted.bits());
+    expect_factors(c, what == "weight" ? "exps" : "bexps", converted.bits());
     if (what == "weight" && c.given("zero")) expect_equal("zero", converted.zero, c.flag("zero"));
     if (c.has(what + "_finetune")) {
         weight->to_fixed();
@@ -56,8 +49,8 @@ void convert_one(const Case& c, const std::string& what, int bits) {
 
 void convert(const Case& c) {
     const auto bits = static_cast<int>(c.integer_or("n_in", c.integer("n")));
-    for (const std::string what : {"weight", "bias"})
-        if (c.has(what)) convert_one(c, what, bits);
+    if (c.has("weight")) convert_one(c, "weight", bits);
+    if (c.has("bias")) convert_one(c, "bias", static_cast<int>(c.integer_or("bn_in", c.integer_or("bn", bits))));
     expect_equal("n", bits == 0 ? 1 : bits, c.number("n"));
 }
 

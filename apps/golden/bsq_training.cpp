@@ -71,16 +71,16 @@ class Steps {
     explicit Steps(const Case& c) : case_(c), shared_(c.at("..")) {
         // act_none_<activation>_<clamp>, act<bits>_<clamp>
         const std::string name = c.part(-1);
-        const bool quantizer_free = name.starts_with("act_none_");
-        const std::string rest = quantizer_free ? name.substr(9) : name;
-        smooth_ = quantizer_free;
+        const std::string rest = name.starts_with("act_none_") ? name.substr(9) : name;
+        const std::string mode = rest.substr(0, rest.find('_'));
+        smooth_ = is_quantizer_free(mode);
         require(rest.find('_') != std::string::npos, "a name that is not <activation>_<clamp>");
         require(c.integer("bits") == 8, "starts from the 8-bit network, not from ", c.integer("bits"), " bits");
-        golden_ = golden_network(c, "w8", rest.substr(0, rest.find('_')));
+        golden_ = golden_network(c, "w8", mode);
         if (c.flag("faithful")) golden_.bits->clamp_as_reference();
         expect_equal("total_param", static_cast<double>(golden_.bits->sizes().parameters), c.number("total_param"));
-        for (const std::string& published : c.file().read_strings(shared_.path() + "/param_names"))
-            names_.push_back(published);
+        // A case whose parameters are others (PACT's bounds) brings its own list.
+        names_ = (c.has("param_names") ? c : shared_).strings("param_names");
     }
 
     void run() {

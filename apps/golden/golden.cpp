@@ -90,6 +90,12 @@ Tensor Case::tensor(std::string_view dataset, DType dtype) const {
     return file_->read(path, dtype);
 }
 
+std::vector<std::string> Case::strings(std::string_view dataset) const {
+    const std::string path = cat(path_, '/', dataset);
+    read_->insert(path);
+    return file_->read_strings(path);
+}
+
 void Case::ignore() const {
     for (const std::string& path : unread()) read_->insert(path);
 }

@@ -30,6 +30,7 @@ class Case {
 
     bool has(std::string_view dataset) const;
     Tensor tensor(std::string_view dataset, DType dtype = DType::f32) const;
+    std::vector<std::string> strings(std::string_view dataset) const;
     /// Counts everything in the group as evaluated: of cases that are for information only.
     void ignore() const;
     /// Datasets in and below the group that nothing has read yet, by this object or by those from at().

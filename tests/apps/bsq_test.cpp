@@ -96,15 +96,30 @@ TEST(Bsq, TrainsFinetunesAndLeavesFourKindsOfFiles) {
     EXPECT_EQ(evaluated.status, 0) << evaluated.err;
 }
 
+// bsq.md, 2.1: any depth 6n + 2.
+TEST(Bsq, ResNetsMayHaveDepthsThatAreNotListed) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run("bsq_train", small({"--depth", "8", "--Nbits", "2", "--epochs", "0", "--out-dir", folder / "bits"}, "64")).status, 0);
+    EXPECT_EQ(bsq::read_header(folder / "bits/checkpoint.h5").table.size(), 8u);
+    // The file knows its depth.
+    const ProcessResult tested =
+        run("bsq_finetune", small({"--model", folder / "bits/checkpoint.h5", "--bin", "--evaluate"}, "64"));
+    ASSERT_EQ(tested.status, 0) << tested.err;
+    EXPECT_NE(tested.out.find("/100\ntop5: "), std::string::npos) << tested.out;
+}
+
 TEST(Bsq, ConvertsTheTrainedResNetCodeForCode) {
     const std::string models = models_folder();
     if (!fs::exists(models + "/bsq_resnet20_fp.h5")) GTEST_SKIP() << "no trained networks in " << models << " (BITLOOM_MODELS)";
     const TemporaryFolder folder;
-    ASSERT_EQ(run("bsq_convert", small({"--depth", "20", "--model", models + "/bsq_resnet20_fp.h5", "--Nbits", "8", "--out-dir",
-                                        folder / "bits"},
-                                       "64"))
-                  .status,
-              0);
+    const ProcessResult converted = run(
+        "bsq_convert",
+        small({"--depth", "20", "--model", models + "/bsq_resnet20_fp.h5", "--Nbits", "8", "--out-dir", folder / "bits"}, "64"));
+    ASSERT_EQ(converted.status, 0) << converted.err;
+    // Before and after: bsq.md, 2.2 (steps 5 to 8) and 6.2.
+    EXPECT_NE(converted.out.find("top5_correct: "), converted.out.rfind("top5_correct: "));
+    EXPECT_NE(converted.out.find("module.conv1\n"), converted.out.rfind("module.conv1\n"));
+    EXPECT_NE(converted.out.find("conv1.weight.bsq.planes [8, 2, 16, 3, 3, 3] f32\n"), std::string::npos) << converted.out;
     const hdf5::File got = hdf5::File::open(folder / "bits/checkpoint.h5");
     const hdf5::File want = hdf5::File::open(models + "/bsq_resnet20_8bit.h5");
     std::int64_t compared = 0;

@@ -46,6 +46,18 @@ TEST(Networks, HaveTheParametersOfTheSpecifications) {
     // He et al. (2016), table 6: 0.46M, 0.66M, 0.85M and 1.7M for 32, 44, 56 and 110 layers with option A.
     EXPECT_EQ(counts(named("resnet32", "A")).trainable, 464154);
     EXPECT_EQ(counts(named("resnet110", "A")).trainable, 1727962);
+    // 464 of the stem, 4,672 + 14,528 + 57,728 of one block a stage, 650 of the last layer.
+    EXPECT_EQ(counts(named("resnet8", "B")).trainable, 78042);
+}
+
+// bsq.md, 2.1: depths are 6n + 2.
+TEST(Networks, ResNetsOfAnyDepthHaveNames) {
+    for (const char* name : {"resnet8", "resnet14", "resnet20", "resnet50", "resnet1202"}) EXPECT_TRUE(is_model_name(name)) << name;
+    for (const char* name : {"resnet", "resnet2", "resnet21", "resnet020", "resnet1208", "resnet-4"}) {
+        EXPECT_FALSE(is_model_name(name)) << name;
+        EXPECT_THROW(resolve(named(name)), UsageError) << name;
+    }
+    EXPECT_EQ(describe(model_options_from_json(describe(named("resnet14")))), describe(named("resnet14")));
 }
 
 std::vector<std::string> layer_names(const std::string& model) {
