@@ -128,6 +128,8 @@ DataType type_named(const std::string& text) {
     return cost::is_standard_type(text) ? cost::standard_type(text) : cost::type_of_text(text);
 }
 
+bool is_true(const std::string& word) { return word != "0" && word != "False" && word != "false"; }
+
 // One setting: a name and its value, or a value that speaks for itself.
 void apply_setting(CostSettings& settings, const std::string& part) {
     std::string text = part;
@@ -148,8 +150,8 @@ void apply_setting(CostSettings& settings, const std::string& part) {
     }
     if (words.size() < 2) return;
     for (const std::string& name : split_outside(words[0], '/')) {
-        if (name == "for_reference") settings.types.for_reference = words[1] != "0" && words[1] != "False";
-        if (name == "rd_wr_on_io") settings.energy.io_in_dram = words[1] != "0" && words[1] != "False";
+        if (name == "for_reference") settings.types.for_reference = is_true(words[1]);
+        if (name == "rd_wr_on_io") settings.energy.io_in_dram = is_true(words[1]);
         if (name == "min_sram" || name == "min_sram_size") settings.energy.least_sram_bits = product_of(words[1]);
         if (name == "keras_quantizer" || name == "reference" || name == "reference_internal")
             settings.types.keras_quantizer = type_named(split_outside(words[1], '/')[0]);

@@ -414,6 +414,8 @@ void bias_type(const Case& c) {
     expect_equal("expected", to_string(got), to_string(parse_quantizer(c.text("expected"))));
 }
 
+void folding_case(const Case& c) { c.given("expected") ? bias_type(c) : fold(c); }
+
 }  // namespace
 
 void add_qkeras_third_party(Families& families) {
@@ -433,8 +435,7 @@ void add_qkeras_third_party(Families& families) {
     families.add(root + "qmac_test/**", mac);
     families.add(root + "qpooling_test/**", pooling);
     families.add(root + "codebook_test/**", codebook);
-    families.add(root + "bn_folding_test/bias_quantizer_from_accumulator", bias_type);
-    families.add(root + "bn_folding_test/*", fold);
+    families.add(root + "bn_folding_test/**", folding_case);
 }
 
 }  // namespace bitloom::golden

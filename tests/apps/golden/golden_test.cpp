@@ -221,7 +221,7 @@ TEST(GoldenQTools, WhatACaseLeavesToTheNetworkOfItsTest) {
                   const std::string trial = root + "qenergy_trial";
                   file.write(trial + "/d0", Tensor::from({4}, std::vector<float>{372.77f, 342.34f, 13997.95f, 15729}));
                   file.write(trial + "/d2", Tensor::from({4}, std::vector<float>{26.63f, 11.41f, 243.44f, 102.08f}));
-                  file.write_attribute(trial, "config", std::string("as qenergy_reference; for_reference=0"));
+                  file.write_attribute(trial, "config", std::string("as qenergy_reference; for_reference=false"));
                   file.write_attribute(trial, "total", 41070.0);
               }),
               "FAILED third_party/qtools_model_test/pointwise_after_depthwise: a dataset that this program does not know: unused/x\n"
