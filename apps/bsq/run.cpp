@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/bsq/callbacks.h"
 #include "apps/common/gnuplot.h"
@@ -182,8 +183,9 @@ std::optional<TrainResult> Session::train(const Training& training, double& best
     Trainer trainer(*model_, *optimizer, cross_entropy_loss(), options);
     for (const LossTerm& term : training.terms) trainer.add_loss_term(term);
     trainer.add(limit.callback());
+    // A set of epochs, as the published program takes it: in any order, each once.
     std::vector<std::int64_t> drops;
-    for (const std::int64_t epoch : settings_.schedule)
+    for (const std::int64_t epoch : std::set<std::int64_t>(settings_.schedule.begin(), settings_.schedule.end()))
         if (epoch >= settings_.start_epoch) drops.push_back(epoch - settings_.start_epoch);
     trainer.add(std::make_shared<LearningRateSchedule>(
         multi_step_schedule(settings_.learning_rate, drops, settings_.gamma)));

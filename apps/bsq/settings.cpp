@@ -107,6 +107,7 @@ void add_dead_flags(Flags& flags) {
     flags.group("Accepted, without effect");
     for (std::size_t i = 0; i < std::size(dead_names); ++i)
         flags.add(dead_names[i], *targets[i], "of the published programs' other networks and devices");
+    flags.alias("dropout", "drop");
 }
 
 void parse(Flags& flags, Settings& s, const std::string& program, int argc, const char* const* argv) {
@@ -127,12 +128,14 @@ void parse(Flags& flags, Settings& s, const std::string& program, int argc, cons
         resume_flags(flags, s.common.out_dir, changeable);
     }
     if (s.common.out_dir.empty()) throw UsageError("--out-dir is empty: the folder of the results");
-    if (!std::is_sorted(s.schedule.begin(), s.schedule.end()))
-        throw UsageError("--schedule: the epochs must be in ascending order");
     s.arch_given = flags.given("arch") || flags.given("depth");
     for (const char* name : dead_names)
         if (flags.given(name)) std::cerr << program << ": --" << name << " has no effect here\n";
     if (s.version == "v0") {
+        // The first version had neither flag.
+        if (s.act != 4 || (s.block_activation != "auto" && s.block_activation != "relu6"))
+            for (const char* name : {"act", "block-activation"})
+                if (flags.given(name)) std::cerr << program << ": --" << name << " has no effect with --bsq-version v0 (relu6, 4 bits)\n";
         s.quantize_shortcut = s.stem_relu6 = s.no_grow = true;
         s.stem_act_bits = 8;
         s.act = 4;

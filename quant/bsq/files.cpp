@@ -199,6 +199,18 @@ void write_module(hdf5::File& file, Module& module) {
     }
 }
 
+/// The precision table of a file in bits says how many planes its layers have.
+void require_planes_of(const PrecisionTable& table, const BitNetwork& network) {
+    for (const auto& [path, bits] : table)
+        for (const BitLayer& layer : network.layers()) {
+            if (layer.path != path) continue;
+            for (const auto& [tensor, wanted] : {std::pair{layer.weight, bits[0]}, std::pair{layer.bias, bits[1]}})
+                require(!tensor || tensor->representation() != Representation::bits || tensor->bits() == wanted,
+                        "its precision table says ", wanted, " bits of '", tensor ? tensor->parameter().path : path, "', there are ",
+                        tensor ? tensor->bits() : 0, " planes");
+        }
+}
+
 NetworkFile header_of(const hdf5::File& file) {
     NetworkFile header;
     for (const std::string& name : file.datasets()) {
@@ -330,8 +342,10 @@ NetworkFile read_network(const std::string& path, BitNetwork& network) {
     BitImport import(file, network, header.table);
     load_plain_weights(network.network(), file,
                        [&](Module& module, const hdf5::File&) { return import(module); });
-    if (header.representation == Representation::floating && !header.table.empty()) try {
-        network.set_precision(header.table);
+    try {
+        if (header.representation == Representation::bits) require_planes_of(header.table, network);
+        if (header.representation == Representation::floating && !header.table.empty())
+            network.set_precision(header.table);
     } catch (const Error& error) {
         fail(path, ": ", error.what());
     }

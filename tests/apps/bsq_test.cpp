@@ -36,7 +36,7 @@ std::string models_folder() {
 TEST(Bsq, AResumedRunEndsInTheSameBitsAfterPlanesWereDropped) {
     const TemporaryFolder folder;
     const Arguments recipe{"--arch", "svhn_cnn", "--Nbits", "6", "--act", "3", "--L1", "--decay", "0.05", "--Prun-Int", "1",
-                           "--thre", "60", "--epochs", "3", "--schedule", "1", "2", "--lr", "0.05"};
+                           "--thre", "60", "--epochs", "3", "--schedule", "2", "1", "2", "--lr", "0.05"};
     const auto run_in = [&](const std::string& name, Arguments more) {
         Arguments all = recipe;
         all.insert(all.end(), more.begin(), more.end());
@@ -56,6 +56,9 @@ TEST(Bsq, AResumedRunEndsInTheSameBitsAfterPlanesWereDropped) {
     const std::string log = read_file(folder / "whole/log.txt");
     EXPECT_TRUE(log.starts_with("Learning Rate\tTrain Loss\tValid Loss\tTrain Acc.\tValid Acc.\tReg Loss\tComp\t\n0.050000\t"));
     EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 4);
+    // Epochs of the schedule in any order, each once.
+    EXPECT_NE(log.find("\n0.005000\t"), std::string::npos) << log;
+    EXPECT_NE(log.find("\n0.000500\t"), std::string::npos) << log;
 }
 
 TEST(Bsq, TrainsFinetunesAndLeavesFourKindsOfFiles) {
@@ -235,6 +238,8 @@ TEST(Bsq, BadInputIsOneLine) {
     expect_one_line(run("bsq_train", with({"--depth", "29"})), 2, "6n + 2");
     expect_one_line(run("bsq_train", with({"--arch", "vgg16"})), 2, "arch");
     expect_one_line(run("bsq_train", with({"--schedule", "3", "x"})), 2, "'x'");
+    const ProcessResult v0 = run("bsq_train", with({"--bsq-version", "v0", "--act", "8", "--model", folder / "none.h5"}));
+    EXPECT_NE(v0.err.find("--act has no effect with --bsq-version v0"), std::string::npos) << v0.err;
     expect_one_line(run("bsq_train", with({"--model", folder / "none.h5"})), 1, "none.h5");
     expect_one_line(run("bsq_convert", with({})), 2, "--model");
     expect_one_line(run("bsq_train", {"--resume", "--out-dir", folder / "nothing"}), 2, "config.json");

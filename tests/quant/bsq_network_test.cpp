@@ -1,5 +1,6 @@
 // Whole networks in bits: which layers, conversions, tables, sizes, files, adjustment while training, the scheme.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,6 +11,7 @@
 #include "quant/bsq/files.h"
 #include "quant/bsq/scheme.h"
 #include "tests/engine/io/temporary_folder.h"
+#include "tests/message_of.h"
 
 namespace bitloom::bsq {
 namespace {
@@ -112,6 +114,28 @@ TEST(BitNetwork, TablesThatDoNotFitAreNamed) {
     EXPECT_THROW(bits.set_precision(table), Error);
     table.push_back({"nowhere", {4, 0}});
     EXPECT_THROW(bits.set_precision(table), Error);
+}
+
+TEST(BitNetwork, AFileWhoseTableAndPlanesDisagreeIsRefused) {
+    const TemporaryFolder folder;
+    const auto model = network("lenet5");
+    BitNetwork bits(*model);
+    bits.to_bits(4);
+    write_network(folder.file("right.h5"), bits, {});
+    PrecisionTable table = bits.table();
+    ++table[1].second[1];  // of a bias
+    {
+        const hdf5::File right = hdf5::File::open(folder.file("right.h5"));
+        hdf5::File wrong = hdf5::File::create(folder.file("wrong.h5"));
+        for (const std::string& name : right.datasets()) wrong.write(name, right.read(name));
+        wrong.write_attribute("", "Nbit_dict", to_json(table));
+        wrong.close();
+    }
+    const auto other = network("lenet5");
+    BitNetwork read(*other);
+    EXPECT_THAT(message_of([&] { read_network(folder.file("wrong.h5"), read); }),
+                ::testing::AllOf(::testing::HasSubstr("wrong.h5"),
+                                 ::testing::HasSubstr("5 bits of '" + table[1].first + ".bias', there are 4 planes")));
 }
 
 TEST(BitNetwork, FilesHoldEveryRepresentation) {
