@@ -197,6 +197,7 @@ int run(int argc, char** argv) {
     set_threads(static_cast<int>(settings.common.threads));
     settings.common.threads = thread_count();
     make_folder(settings.common.out_dir);
+    claim_folder(settings.common.out_dir);
     const Device device = open_device(settings.common.device);
     std::vector<Row> rows = rows_of(settings, values);
     // When the first step has read its input: a new sweep that is cut short must find no step of an earlier one when it goes on.

@@ -480,6 +480,7 @@ int run(int argc, char** argv) {
     const std::atomic<bool>& stop = install_stop_handlers();
     const SearchRun search = search_run(tuner, common, stop);
     make_folder(common.out_dir);
+    claim_folder(common.out_dir);
     const Data data = load_images(source, values);
     AutoqRun autoq(values, options, tuner, common, search, data, stop, device);
     if (!common.resume) forget_earlier_run(common.out_dir);

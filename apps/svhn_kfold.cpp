@@ -378,6 +378,8 @@ int run(int argc, char** argv) {
     settings.normalization = per_pixel_standardization(*splits.train);
     const std::string folder = summary_folder(choice);
     make_folder(folder);
+    // Folds of one run may be spread over processes.
+    for (std::int64_t fold = values.start; fold < end; ++fold) claim_folder(folder, cat("fold ", fold));
     // All of them before the first is trained: a run that is cut short must find none of an earlier one when it goes
     // on.
     if (!common.resume)

@@ -164,6 +164,7 @@ int run(int argc, char** argv) {
     const std::atomic<bool>& stop = install_stop_handlers();
     const SearchRun search = search_run(tuner_flags, common, stop);
     make_folder(common.out_dir);
+    claim_folder(common.out_dir);
     const Data data = load_images(source, values);
     const auto seed = static_cast<std::uint64_t>(common.seed);
     if (!common.resume) forget_search(common.out_dir);

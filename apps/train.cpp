@@ -234,6 +234,7 @@ int run(int argc, char** argv) {
     set_deterministic(values.deterministic);
     common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits
     make_folder(common.out_dir);
+    claim_folder(common.out_dir);
     const RunFiles files(common.out_dir);
 
     const Data data = load_data(source, values);
@@ -275,7 +276,7 @@ int run(int argc, char** argv) {
     add_callbacks(trainer, values, files, schemes);
     // Not before all input has been read: a wrong command loses nothing, and the initial weights may be those of this folder.
     if (!common.resume)
-        for (const std::string& old : {files.best, files.last, files.history}) std::filesystem::remove(old);
+        for (const std::string& old : {files.last, files.best, files.history}) std::filesystem::remove(old);
     write_run_record(common.out_dir, "train", flags, argc, argv, device, thread_count());
     if (resumes) trainer.resume(files.last);
     const TrainResult result = trainer.fit(training, &validation);

@@ -16,6 +16,7 @@ int run_as_program(const std::string& program, Flags& flags, Settings& settings,
     settings.common.threads = thread_count();  // recorded: a resumed run needs as many to compute the same bits
     if (!settings.evaluate) {
         make_folder(settings.common.out_dir);
+        claim_folder(settings.common.out_dir);
         const Device device = open_device(settings.common.device);
         settings.configuration = flags.to_json();
         settings.record = [&, device] {

@@ -220,7 +220,6 @@ Result Session::result(const ClassificationMetrics& test, double best_accuracy, 
 }
 
 void Session::report(const std::string& title, const Result& r) {
-    write_file_atomically(path("summary.json"), to_json(r));
     if (std::filesystem::exists(path("history.csv")))
         plot_learning_curves(settings_.common.out_dir, {read_history(path("history.csv"), "run")});
     plot_precisions(settings_.common.out_dir, "precision", {{"bits", r.table}});
@@ -241,6 +240,7 @@ void Session::report(const std::string& title, const Result& r) {
     if (!settings_.command.empty()) report.preformatted("Command line", settings_.command);
     report.settings("Settings", settings_.listed);
     report.write(path("report.html"));
+    write_file_atomically(path("summary.json"), to_json(r));  // last: a sweep takes it for the end of the step
 }
 
 bool plot_precisions(const std::string& folder, const std::string& name, const std::vector<PrecisionSeries>& series) {

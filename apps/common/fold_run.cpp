@@ -166,8 +166,9 @@ std::optional<FoldScore> run_fold(const FoldSettings& settings, const FoldModel&
 void forget_earlier_run(const FoldModel& model, const std::string& out_dir) {
     namespace fs = std::filesystem;
     const std::string folder = out_dir + "/" + model.name;
-    for (const char* name : {"last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.npz",
-                             "scores.json", "compression.json"})
+    // First what says that the fold is finished, then what says how far it is: cut short here, too, it is trained again.
+    for (const char* name : {"scores.json", "last.h5", "model_best.h5", "weights_best.h5", "history_dict.csv", "scores.npz",
+                             "compression.json"})
         fs::remove(folder + "/" + name);
     fs::remove(cat(folder, "/", model.name, ".h5"));
     for (const char* suffix : {"_first", "_second"}) fs::remove_all(folder + suffix);

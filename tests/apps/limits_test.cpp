@@ -55,6 +55,39 @@ TEST(Limits, InterruptsOfTrainSaveAndEndWithStatus130) {
     }
 }
 
+TEST(Limits, AFolderBelongsToOneRunAtATime) {
+    const std::vector<std::string> digits{"--dataset=digits", "--train-size=64", "--test-size=20", "--threads=1"};
+    struct Case {
+        std::string program, begun;  // what is there when it holds the folder
+        std::vector<std::string> arguments;
+    };
+    for (const auto& [program, begun, arguments] :
+         {Case{"train", "last.h5", {"--model=svhn_cnn"}}, Case{"svhn_kfold", "full_0/last.h5", {"--folds=2", "--single"}},
+          Case{"svhn_tune", "search.json", {"--max-trials=1", "--most-layers=1", "--early-stop=0"}},
+          Case{"bsq_train", "last.h5", {"--arch=svhn_cnn"}}}) {
+        const TemporaryFolder folder;
+        std::vector<std::string> all = digits;
+        all.insert(all.end(), arguments.begin(), arguments.end());
+        all.push_back("--out-dir=" + (folder / "run"));
+        std::vector<std::string> endless = all;
+        endless.push_back("--epochs=1000000");
+        Process first(program, endless);
+        while (first.running() && !std::filesystem::exists(folder / "run/" + begun))
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        all.push_back("--epochs=1");
+        const ProcessResult second = run(program, all);
+        EXPECT_EQ(second.status, 1) << program;
+        ASSERT_EQ(lines(second.err).size(), 1u) << second.err;
+        EXPECT_THAT(second.err, HasSubstr("is in use by another run"));
+        EXPECT_TRUE(first.running()) << program;
+        EXPECT_TRUE(std::filesystem::exists(folder / "run/" + begun)) << program;
+        first.kill(SIGKILL);
+        first.wait();
+        const ProcessResult third = run(program, all);
+        EXPECT_EQ(third.status, 0) << third.err;
+    }
+}
+
 /// Restores the processors of this thread, which programs started from it inherit.
 class Affinity {
    public:
