@@ -125,10 +125,11 @@ constexpr T log2(T x) {
     return std::log(x) / T(0.69314718055994530942);
 }
 
-/// 2^e of an integral e, exact.
+/// 2^e of an integral e, exact; 0 where e is no number, as the logarithm of a negative scale, on every device.
 template <class T>
 constexpr T power_of_two(T e) {
-    return std::ldexp(T(1), static_cast<int>(e));
+    constexpr T most = 5000;  // beyond the exponents of every type
+    return std::ldexp(T(1), e >= -most ? static_cast<int>(e <= most ? e : most) : -5000);
 }
 
 /// 2^rne(log2(x + epsilon))

@@ -127,7 +127,7 @@ struct ForwardPass {
     };
     __device__ FilterDepth b_depth(const Block& b, int k) const { return {k, b.depth_last - k}; }
     __device__ Quad<float> b(const float* filter, FilterDepth at) const {
-        return load_some<vectorised>(filter + at.k, filter ? at.count : 0);
+        return filter ? load_some<vectorised>(filter + at.k, at.count) : Quad<float>{};
     }
     template <int count>
     __device__ void store(const Block& b, int m, int n, const float (&sums)[count]) const {
@@ -215,7 +215,7 @@ struct DataPass {
         return weight + ((static_cast<std::int64_t>(b.group * s.out_group + k) * s.kernel_h + tap.h) * s.kernel_w + tap.w) * s.in_group;
     }
     __device__ Quad<float> b(Columns columns, const float* taps) const {
-        return load_some<vectorised>(taps + columns.first, taps ? columns.count : 0);
+        return taps ? load_some<vectorised>(taps + columns.first, columns.count) : Quad<float>{};
     }
     template <int count>
     __device__ void store(const Block& b, int m, int n, const float (&sums)[count]) const {
@@ -277,7 +277,7 @@ struct WeightPass {
         return k < b.depth_last ? dy + static_cast<std::int64_t>(k) * s.out_c : nullptr;
     }
     __device__ Quad<T> b(Channels channels, const T* pixel) const {
-        return load_some<vectorised>(pixel + channels.first, pixel ? channels.count : 0);
+        return pixel ? load_some<vectorised>(pixel + channels.first, channels.count) : Quad<T>{};
     }
     template <int count>
     __device__ void store(const Block& b, int m, int n, const float (&sums)[count]) const {

@@ -30,7 +30,10 @@ public:
     explicit EmulatedGraph(MemorySource& memory) : allocator_(new CachingAllocator(memory, "a captured step")) {}
     ~EmulatedGraph() override {
         allocator_->trim();
-        if (allocator_->stats().bytes_in_use == 0) delete allocator_;
+        if (allocator_->stats().bytes_in_use == 0)
+            delete allocator_;
+        else
+            outlived().push_back(allocator_);
     }
     void capture(const std::function<void()>& work) {
         const AllocatorScope own_memory(emulated_gpu, *allocator_);
@@ -49,6 +52,11 @@ public:
     }
 
 private:
+    /// Allocators whose tensors live on.
+    static std::vector<CachingAllocator*>& outlived() {
+        static auto* const all = new std::vector<CachingAllocator*>;
+        return *all;
+    }
     CachingAllocator* allocator_;
     std::vector<std::function<void()>> work_;
 };
