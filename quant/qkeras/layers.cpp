@@ -296,7 +296,9 @@ class BatchNormQuantizer final : public LayerTransform {
             const std::span<const int> all(axes.data(), static_cast<std::size_t>(outer));
             mean = ops::reduce_mean(x, all);
             variance = ops::reduce_mean(ops::square(ops::subtract(x, mean)), all);
-            bn.update_moving_averages(mean.value(), variance.value(), x.shape());
+            // As of a matrix: the source's class never takes TensorFlow's fused kernel, which makes the variance of maps unbiased.
+            const std::int64_t channels = x.dim(-1);
+            bn.update_moving_averages(mean.value(), variance.value(), {x.value().numel() / channels, channels});
         } else {
             mean = x.tape().constant(bn.running_mean);
             variance = x.tape().constant(bn.running_var);

@@ -131,6 +131,19 @@ TEST(QuantizeBatchNorm, FormulaInTrainingAndInference) {
     EXPECT_THROW(quantize_batch_norm(bn, {.gamma = q("quantized_po2(4)"), .inverse = q("quantized_bits(8)")}, {}), UsageError);
 }
 
+// Two values a channel, so that the biased variance is half of the unbiased one.
+TEST(QuantizeBatchNorm, MovingVarianceOfMapsIsTheBiasedOne) {
+    for (const bool quantized : {false, true}) {
+        layers::BatchNorm bn(layers::keras_batch_norm(1));
+        bn.assign_paths("bn");
+        if (quantized) quantize_batch_norm(bn, BatchNormQuantizers::defaults(), {});
+        Tape tape;
+        Context context{tape, true};
+        bn(context, tape.constant(Tensor::from({1, 1, 2, 1}, std::vector<float>{-1, 1})));
+        EXPECT_NEAR(bn.running_var.item(), 0.99 + 0.01 * (quantized ? 1 : 2), 1e-6) << quantized;
+    }
+}
+
 TEST(QuantizePooling, FactorIsQuantized) {
     layers::AvgPool2d pool({.window = 3, .stride = 3});
     pool.assign_paths("pool");
