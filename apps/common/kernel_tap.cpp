@@ -6,7 +6,9 @@ namespace bitloom {
 
 namespace {
 
+/// Doubles of a step in f32 are sums that every kernel keeps in double.
 DType replayed_dtype(const Tensor& original, const Replay& replay) {
+    if (original.dtype() == DType::f64) return DType::f64;
     return is_floating(original.dtype()) && replay.dtype != DType::u8 ? replay.dtype : original.dtype();
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -11,6 +12,7 @@
 
 #include "engine/kernel_list.h"
 #include "ops/kernels.h"
+#include "quant/bsq/kernels.h"
 #include "quant/kernels.h"
 
 namespace bitloom {
@@ -31,6 +33,13 @@ struct KernelTable<quant::QuantKernels> {
     static void install(DeviceKind kind, const quant::QuantKernels& table) {
         quant::register_quant_kernels(kind, table);
     }
+};
+
+template <>
+struct KernelTable<bsq::BsqKernels> {
+    static constexpr const auto& list = bsq::bsq_kernel_list;
+    static const bsq::BsqKernels& of(Device device) { return bsq::bsq_kernels(device); }
+    static void install(DeviceKind kind, const bsq::BsqKernels& table) { bsq::register_bsq_kernels(kind, table); }
 };
 
 /// How a call is repeated elsewhere: its inputs moved there, floating-point ones in `dtype` (where that is not u8) and
@@ -99,6 +108,35 @@ class ReplayedArgument<Tensor*> {
 
    private:
     std::optional<Tensor> tensor_;
+};
+
+/// Sums of squares, doubles in memory of the device.
+template <>
+class ReplayedArgument<std::span<const bsq::GroupNorms>> {
+   public:
+    ReplayedArgument(std::span<const bsq::GroupNorms> original, const Replay& replay) : rows_(original.begin(), original.end()) {
+        for (const bsq::GroupNorms& row : rows_) sums_.push_back(row.sums->to(cpu_device).to(replay.device));
+    }
+    std::span<const bsq::GroupNorms> get() {
+        for (std::size_t i = 0; i < rows_.size(); ++i) rows_[i].sums = &sums_[i];
+        return rows_;
+    }
+    const Tensor* output() const { return nullptr; }
+
+   private:
+    std::vector<bsq::GroupNorms> rows_;
+    std::vector<Tensor> sums_;
+};
+template <>
+class ReplayedArgument<const bsq::GroupNorms*> {
+   public:
+    ReplayedArgument(const bsq::GroupNorms* original, const Replay& replay)
+        : rows_(original ? std::span(original, 1) : std::span<const bsq::GroupNorms>(), replay) {}
+    const bsq::GroupNorms* get() { return rows_.get().empty() ? nullptr : rows_.get().data(); }
+    const Tensor* output() const { return nullptr; }
+
+   private:
+    ReplayedArgument<std::span<const bsq::GroupNorms>> rows_;
 };
 
 /// One call of a kernel, seen before it runs.

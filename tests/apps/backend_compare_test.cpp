@@ -13,6 +13,7 @@
 #include "engine/random.h"
 #include "models/registry.h"
 #include "ops/kernels.h"
+#include "quant/bsq/scheme.h"
 #include "tests/apps/process.h"
 
 namespace bitloom {
@@ -53,6 +54,25 @@ int calls_of(const Comparison& comparison, const std::string& name) {
     for (const ComparedCall& row : comparison.kernels)
         if (row.name == name) calls += row.calls;
     return calls;
+}
+
+TEST(BackendCompare, SeesTheKernelsOfBitPlanes) {
+    ModelOptions model;
+    model.name = "svhn_cnn";
+    const auto network = make_model(model, 1);
+    bsq::BsqScheme scheme(bsq::scheme_options_from_json(R"({"bits": 5, "activation": "pact", "activation_bits": 4})"));
+    scheme.attach(*network);
+    ComparisonOptions options;
+    options.devices = {cpu_device};
+    options.repetitions = 1;
+    const Comparison comparison = compare_backends(*network, normal_images({4, 32, 32, 3}), 10, options);
+    // Three convolutions and three dense layers, the last with a bias; all activations but the first.
+    EXPECT_EQ(calls_of(comparison, "planes_to_weights"), 7);
+    EXPECT_EQ(calls_of(comparison, "planes_backward"), 7);
+    EXPECT_EQ(calls_of(comparison, "activation_forward"), 4);
+    EXPECT_EQ(calls_of(comparison, "activation_backward"), 4);
+    for (const ComparedCall& row : comparison.kernels)
+        EXPECT_TRUE(row.passed()) << row.name << ' ' << row.detail << ": " << row.figures[0].error;
 }
 
 TEST(BackendCompare, SeesEveryKernelAndLayerOfAStep) {
