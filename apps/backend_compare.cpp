@@ -45,10 +45,11 @@ void add_compare_flags(Flags& flags, CompareFlags& values) {
     flags.add("weights", values.weights,
               "bitloom checkpoint or plain HDF5 file; none: initial values drawn from --seed");
     flags.group("Comparison");
-    flags.add("batch-size", values.batch_size, "images of the step, drawn from a normal distribution", {.min = 1});
+    flags.add("batch-size", values.batch_size, "images of the step, drawn from a normal distribution",
+              {.min = 1, .max = 1 << 20});
     flags.alias("batch", "batch-size");
     flags.add("precision", values.precision, precision_help, {.choices = ops::precision_names()});
-    flags.add("repetitions", values.repetitions, "of every timed call; the best counts", {.min = 1});
+    flags.add("repetitions", values.repetitions, "of every timed call; the best counts", {.min = 1, .max = 10000});
 }
 
 /// What a table of kernels holds for CUDA: "-" none, "unseen" not run on a GPU yet, "seen".

@@ -64,7 +64,8 @@ void add_evaluate_flags(Flags& flags, EvaluateFlags& values) {
               "rounding");
     flags.add("precision", values.precision, precision_help, {.choices = ops::precision_names()});
     flags.group("Output");
-    flags.add("top-k", values.top_k, "also count labels among the k largest logits; 0: do not", {.min = 0});
+    flags.add("top-k", values.top_k, "also count labels among the k largest logits; 0: do not",
+              {.min = 0, .max = 65536});
     flags.add("per-class", values.per_class, "also print recall and precision of every class");
     flags.add("json", values.json, "print one JSON object instead of lines");
     flags.add("confusion", values.confusion, "CSV file for the confusion matrix: a row a label, a column a prediction");

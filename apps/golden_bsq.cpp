@@ -13,5 +13,5 @@ int main(int argc, char** argv) {
                        "Evaluates golden files of bit-level sparsity quantization. The trained networks that some cases start "
                        "from (bsq_resnet20_fp.h5, bsq_resnet20_8bit.h5) are looked for in the folder that the environment "
                        "variable BITLOOM_MODELS names, else in models/ beside the golden file's folder.",
-                       families);
+                       "requant,network/logits100_fp_act0", families);
 }

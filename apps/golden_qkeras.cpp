@@ -13,5 +13,6 @@ int main(int argc, char** argv) {
     add_qkeras_qtools(families);
     add_qkeras_search(families);
     return golden_main(argc, argv, "golden_qkeras",
-                       "Evaluates golden files of QKeras quantization, pruning, search and cost models.", families);
+                       "Evaluates golden files of QKeras quantization, pruning, search and cost models.", "quantizers/binary,stochastic",
+                       families);
 }

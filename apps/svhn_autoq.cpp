@@ -230,6 +230,13 @@ class AutoqRun {
                                    values_.schedule == "cost", tuner_.most_trials);
     }
 
+    void check_widths() const {
+        for (const cost::CostLayer& layer : description(network_).layers)
+            if (layer.name == "output_dense" && search::tunes_filters(layer, options_))
+                throw UsageError(cat("--tune-filters-exceptions=", options_.filter_exceptions, ": is not found in ",
+                                     layer.name, ", whose width is the number of classes"));
+    }
+
     bool train_reference() {
         weights_ = values_.float_model;
         if (!weights_.empty()) {
@@ -238,10 +245,12 @@ class AutoqRun {
             if (!is_checkpoint(weights_)) weights_ = converted(weights_);
             network_ = model_options_from_json(load_checkpoint(weights_).model);
             reference_ = search::reference_cost(description(network_), options_);
+            check_widths();
             return true;
         }
         // Limits and patterns that fit nothing are found before the reference is trained, not after.
         search::autoq_space(description(network_), options_);
+        check_widths();
         make_blocks();
         weights_ = common_.out_dir + "/reference/best.h5";
         if (common_.resume && std::filesystem::exists(common_.out_dir + "/reference/done")) return true;

@@ -310,6 +310,7 @@ int run(int argc, char** argv) {
                   "weights, profiles, operations and ROC curves of two networks");
     flags.example("--kFold -m 'runs/a/full_0;runs/a/quant_8bit_0' -o plots", "ROC curves with bands over the folds");
     parse_short_options(flags, argc, argv, "wPORFah", "nmpo");
+    if (common.out_dir.empty()) throw UsageError("--out-dir is empty: the folder of the results");
     const std::string record = common.out_dir + "/records/compare";
     if (common.resume) resume_flags(flags, record, {"resume", "out-dir", "data-dir", "device", "threads"});
     if (values.all)

@@ -233,6 +233,7 @@ int run(int argc, char** argv) {
                   "three networks of three folds each, with what there is of pruned_quant_8bit_0 and so on");
     flags.example("-k 0 -m 'runs/a/full_0;runs/b/full_0' -n 'first;second' -p two -o plots", "two networks alone");
     parse_short_options(flags, argc, argv, "h", "omnpek");
+    if (common.out_dir.empty()) throw UsageError("--out-dir is empty: the folder of the results");
     const std::string record = common.out_dir + "/records/diagnostics_" + values.prefix;
     if (common.resume) resume_flags(flags, record, {"resume", "out-dir", "data-dir", "device", "threads"});
     const std::vector<std::string> models = split_semicolons(values.models);

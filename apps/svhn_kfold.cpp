@@ -19,6 +19,7 @@
 #include "engine/io/program.h"
 #include "engine/threads.h"
 #include "engine/train/signals.h"
+#include "models/layers/activation.h"
 #include "models/registry.h"
 #include "ops/convolution_algorithm.h"
 #include "ops/precision.h"
@@ -49,10 +50,10 @@ struct KfoldFlags {
 
 void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.group("Folds");
-    flags.add("folds", values.folds, "number of folds", {.min = 2});
+    flags.add("folds", values.folds, "number of folds", {.min = 2, .max = 1000});
     flags.add("start", values.start, "first fold to train", {.min = 0});
     flags.add("single", values.single, "train one fold only, the first");
-    flags.add("jobs", values.jobs, "folds trained side by side; 0: one for each processor", {.min = 0});
+    flags.add("jobs", values.jobs, "folds trained side by side; 0: one for each processor", {.min = 0, .max = most_threads});
     flags.add("optimize", values.optimize, "leave out SVHN's extra images");
     flags.add("debug", values.debug, "leave out SVHN's extra images");
     flags.group("Network");
@@ -65,7 +66,7 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("Dropout", values.dropout, "one value a convolution; the published network ignores them",
               {.min = 0, .max = 1});
     flags.add("Neurons", values.neurons, "of each hidden dense layer (none: 42,64)", {.min = 1});
-    flags.add("Activation", values.activation, "behind each normalisation");
+    flags.add("Activation", values.activation, "behind each normalisation", {.choices = layers::activation_names()});
     flags.add("nclasses", values.classes, "number of classes", {.min = 1});
     flags.add("bn-moving-var", values.moving_variance,
               "which batch variance enters the moving one on feature maps: unbiased (fused) or biased",
@@ -98,8 +99,8 @@ void add_kfold_flags(Flags& flags, KfoldFlags& values) {
     flags.add("batchsize", values.batch_size, "images a step", {.min = 1});
     flags.add("buffersize", values.buffer_size, "images in the shuffle buffer", {.min = 100});
     flags.add("lr", values.learning_rate, "Adam's learning rate", {.min = 0});
-    flags.add("beta_1", values.beta1, "Adam's decay of the mean", {.min = 0});
-    flags.add("beta_2", values.beta2, "Adam's decay of the square", {.min = 0});
+    flags.add("beta_1", values.beta1, "Adam's decay of the mean", {.min = 0, .below = 1});
+    flags.add("beta_2", values.beta2, "Adam's decay of the square", {.min = 0, .below = 1});
     flags.add("epsilon", values.epsilon, "Adam's epsilon", {.min = 0});
     flags.group("Beyond the published program");
     flags.add("augment", values.augment, "augmentations, such as rotate8,shift0.1 (published: none)");

@@ -12,6 +12,7 @@
 #include "apps/common/text.h"
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/checkpoint.h"
 #include "engine/io/program.h"
 #include "models/registry.h"
 #include "quant/checkpoints.h"
@@ -33,8 +34,8 @@ struct QtoolFlags {
 
 void add_qtool_flags(Flags& flags, QtoolFlags& values) {
     flags.group("Network");
-    flags.add("weights", values.weights, "checkpoint, with the schemes that it records; none: --model as it is built");
-    flags.add("model", values.model, "network without weights", {.choices = model_names()});
+    flags.add("weights", values.weights, "checkpoint or Keras file, with the quantizers that it records, or plain HDF5; none: --model as it is built");
+    flags.add("model", values.model, "network; a checkpoint knows its own", {.choices = model_names()});
     flags.group("Cost model");
     flags.add("source", values.source, "number type of the images: a quantizer, or fp16, fp32, int8, int16, int32");
     flags.add("keras-quantizer", values.quantizer, "number type of weights that are not quantized");
@@ -66,12 +67,13 @@ struct Model {
     ModelOptions options;
 };
 
-Model load(const QtoolFlags& values, const SchemeFlags& scheme_flags) {
+Model load(const QtoolFlags& values, const SchemeFlags& scheme_flags, bool model_given) {
     Model model;
     if (!values.weights.empty()) {
         if (!scheme_flags.bits.empty() || !scheme_flags.schemes.empty())
             throw UsageError("--weights brings its own schemes: leave out --bits and --scheme");
-        quant::CompressedModel loaded = quant::load_compressed({}, values.weights);
+        quant::CompressedModel loaded = quant::load_compressed(
+            {.name = model_given || !is_checkpoint(values.weights) ? values.model : ""}, values.weights);
         model.network = std::move(loaded.network);
         model.options = resolve(loaded.options);
         return model;
@@ -96,6 +98,7 @@ int run(int argc, char** argv) {
     flags.example("--bits 4", "the same with 4-bit weights and activations");
     flags.example("--weights runs/svhn/quant_4bit_0/model_best.h5 --out-dir runs/cost", "a trained network; tables as files");
     flags.parse(argc, argv);
+    parse_device(common.device);
 
     const cost::QToolsOptions types{.source = number_type(values.source),
                                     .keras_quantizer = number_type(values.quantizer),
@@ -105,7 +108,7 @@ int run(int argc, char** argv) {
                                              .activations = cost::memory_named(values.activations_memory),
                                              .least_sram_bits = values.least_sram,
                                              .io_in_dram = values.io_in_dram};
-    const Model model = load(values, scheme_flags);
+    const Model model = load(values, scheme_flags, flags.given("model"));
     const cost::CostNetwork network = cost::describe_attached(*model.network, model.options.input, values.trained);
     const std::vector<cost::LayerFlow> flow = cost::propagate_types(network, types);
     const std::vector<cost::LayerEnergy> energies = cost::layer_energies(network, flow, energy_options);

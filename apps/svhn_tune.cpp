@@ -156,6 +156,8 @@ int run(int argc, char** argv) {
     if (common.resume && !common.out_dir.empty())
         resume_flags(flags, common.out_dir, {"resume", "out-dir", "data-dir", "jobs", "max-trials"});
     if (common.out_dir.empty()) throw UsageError("--out-dir is missing: the folder of the results");
+    if (values.project.empty() || values.project.find('/') != std::string::npos)
+        throw UsageError("--project is the start of a file's name in out-dir: not empty, and no '/'");
     if (values.hyperband) {
         tuner_flags.tuner = "hyperband";
         if (!flags.given("hyperband-iterations")) tuner_flags.iterations = 3;

@@ -51,7 +51,8 @@ struct TrainFlags {
 };
 
 void add_train_flags(Flags& flags, TrainFlags& values) {
-    flags.add("resize", values.resize, "side of the images after bilinear resizing; 0: as they are", {.min = 0});
+    flags.add("resize", values.resize, "side of the images after bilinear resizing; 0: as they are",
+              {.min = 0, .max = 16384});
     flags.add("rgb", values.rgb, "repeat a grey channel three times");
     flags.add(
         "normalize", values.normalize,
@@ -73,7 +74,7 @@ void add_train_flags(Flags& flags, TrainFlags& values) {
     flags.add("batch-size", values.batch_size, "images a step", {.min = 1});
     flags.add("optimizer", values.optimizer, "update rule", {.choices = optimizer_names()});
     flags.add("lr", values.learning_rate, "initial learning rate", {.min = 0});
-    flags.add("momentum", values.momentum, "of sgd and rmsprop", {.min = 0, .max = 1});
+    flags.add("momentum", values.momentum, "of sgd and rmsprop", {.min = 0, .below = 1});
     flags.add("weight-decay", values.weight_decay, "L2, added to the gradient", {.min = 0});
     flags.add("l1", values.l1, "times the sum of |w| over convolution and dense kernels, added to the loss",
               {.min = 0});

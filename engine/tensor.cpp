@@ -87,7 +87,21 @@ Tensor& Tensor::operator=(Tensor other) noexcept {
 }
 Tensor::~Tensor() { release(storage_); }
 
+namespace {
+
+/// Extents whose product overflows would get a few bytes, and whoever fills them writes past these.
+void check_size(const Shape& shape, DType dtype) {
+    constexpr std::int64_t most = std::int64_t{1} << 60;
+    std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
+    bool fits = true;
+    for (const std::int64_t extent : shape.extents()) fits = !__builtin_mul_overflow(bytes, extent, &bytes) && bytes <= most && fits;
+    require(fits, "tensor: shape ", shape, " is larger than any memory");
+}
+
+}  // namespace
+
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+    check_size(shape, dtype);
     Tensor t;
     t.shape_ = shape;
     t.dtype_ = dtype;

@@ -78,7 +78,7 @@ void add_training_flags(Flags& flags, Settings& s) {
     flags.alias("learning-rate", "lr");
     flags.add("schedule", s.schedule, "epochs (from 0) at which the learning rate is multiplied by gamma", {.min = 0});
     flags.add("gamma", s.gamma, "factor of the schedule", {.min = 0});
-    flags.add("momentum", s.momentum, "of SGD", {.min = 0, .max = 1});
+    flags.add("momentum", s.momentum, "of SGD", {.min = 0, .below = 1});
     flags.add("weight-decay", s.weight_decay, "of all parameters, planes and scales included", {.min = 0});
     flags.alias("wd", "weight-decay");
     flags.add("augment", s.augment, "of training images: auto (crop4,flip for CIFAR, else none), or such as crop4,flip");
@@ -112,7 +112,8 @@ void add_dead_flags(Flags& flags) {
 
 void parse(Flags& flags, Settings& s, const std::string& program, int argc, const char* const* argv) {
     add_dead_flags(flags);
-    flags.positional("EPOCH", "further epochs of --schedule");
+    const bool trains = program != "bsq_convert";
+    flags.positional("EPOCH", "further epochs of --schedule", 0, trains ? SIZE_MAX : 0);
     const std::vector<std::string> rest = flags.parse(argc, argv);
     for (const std::string& text : rest) {
         std::int64_t epoch = 0;

@@ -25,7 +25,8 @@ std::string config_path(const std::string& folder) { return folder + "/config.js
 void add_common_flags(Flags& flags, CommonFlags& values) {
     flags.group("Run");
     flags.add("seed", values.seed, "of initial values, order of images, augmentation, dropout", {.min = 0});
-    flags.add("threads", values.threads, "of one training run; 0: what the machine allows", {.min = 0});
+    flags.add("threads", values.threads, "of one training run; 0: what the machine allows",
+              {.min = 0, .max = most_threads});
     flags.add("device", values.device, "cpu, reference (plain loops, slow), cuda or cuda:N");
     flags.add("out-dir", values.out_dir, "folder of the results; created where missing");
     flags.add("resume", values.resume, "continue the run in out-dir; flags that are not given are taken from there");

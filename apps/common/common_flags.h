@@ -11,6 +11,9 @@
 
 namespace bitloom {
 
+/// At most, of flags that count threads or what runs side by side.
+inline constexpr double most_threads = 1024;
+
 struct CommonFlags {
     std::int64_t seed = 1;
     std::int64_t threads = 0;

@@ -19,13 +19,15 @@ void add_tuner_flags(Flags& flags, TunerFlags& values) {
     flags.add("tuner", values.tuner, "what decides which trial comes next",
               {.choices = {"random", "hyperband", "bayesian"}});
     flags.add("max-trials", values.most_trials, "trials of the random and the Bayesian tuner", {.min = 1});
-    flags.add("jobs", values.jobs, "trials side by side; 0: one for each processor", {.min = 0});
+    flags.add("jobs", values.jobs, "trials side by side; 0: one for each processor",
+              {.min = 0, .max = most_threads});
     flags.add("initial-points", values.initial_points,
               "random trials before the Gaussian process; 0: three a hyperparameter", {.min = 0});
     flags.add("gp", values.process,
               "Gaussian process: Matern 2.5 of length 1, or 1.5 with the length fitted (Keras Tuner 1.0.1)",
               {.choices = {"fixed25", "fit15"}});
-    flags.add("acquisition-starts", values.starts, "random starts of the acquisition's minimisation", {.min = 1});
+    flags.add("acquisition-starts", values.starts, "random starts of the acquisition's minimisation",
+              {.min = 1, .max = 10000});
     flags.add("hyperband-epochs", values.most_epochs, "most epochs of a trial", {.min = 1});
     flags.add("hyperband-factor", values.factor, "how much a round thins out", {.min = 2});
     flags.add("hyperband-iterations", values.iterations, "passes over all brackets", {.min = 1});

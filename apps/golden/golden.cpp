@@ -266,7 +266,7 @@ void evaluate_file(const hdf5::File& file, const Families& families, const std::
 }
 
 int golden_main(int argc, char** argv, const std::string& program, const std::string& summary,
-                const Families& families) {
+                const std::string& few, const Families& families) {
     return run_program(argc, argv, [&](int count, char** arguments) {
         std::vector<std::string> only;
         bool list_passed = false;
@@ -275,8 +275,9 @@ int golden_main(int argc, char** argv, const std::string& program, const std::st
         flags.positional("FILE", "golden file (HDF5)", 1, 1);
         flags.add("only", only, "evaluate only cases whose path starts with one of these");
         flags.add("list", list_passed, "also print the cases that pass");
-        flags.example("qkeras.h5", "every case of the file");
-        flags.example("qkeras.h5 --only quantizers/binary,stochastic --list", "a few families, each case with its name");
+        const std::string file = program.substr(program.find('_') + 1) + ".h5";
+        flags.example(file, "every case of the file");
+        flags.example(file + " --only " + few + " --list", "a few families, each case with its name");
         const std::vector<std::string> files = flags.parse(count, arguments);
         Report report(std::cout, list_passed);
         evaluate_file(hdf5::File::open(files.front()), families, only, report);

@@ -114,8 +114,8 @@ class Report {
 void evaluate_file(const hdf5::File& file, const Families& families, const std::vector<std::string>& only,
                    Report& report);
 
-/// The main function of a program that evaluates golden files.
-int golden_main(int argc, char** argv, const std::string& program, const std::string& summary,
+/// The main function of a program that evaluates golden files; `few`: families for the example of --only.
+int golden_main(int argc, char** argv, const std::string& program, const std::string& summary, const std::string& few,
                 const Families& families);
 
 }  // namespace bitloom::golden

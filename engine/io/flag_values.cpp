@@ -110,6 +110,7 @@ void check_one(const FlagRule&, bool) {}
 void check_one(const FlagRule& rule, double value) {
     if (rule.min && value < *rule.min) usage("must be at least ", number_text(*rule.min), ", got ", number_text(value));
     if (rule.max && value > *rule.max) usage("must be at most ", number_text(*rule.max), ", got ", number_text(value));
+    if (rule.below && value >= *rule.below) usage("must be below ", number_text(*rule.below), ", got ", number_text(value));
 }
 void check_one(const FlagRule& rule, std::int64_t value) {
     if (rule.min && static_cast<double>(value) < *rule.min)

@@ -20,6 +20,7 @@ using FlagValue = std::variant<bool, std::int64_t, double, std::string, std::vec
 struct FlagRule {
     std::optional<double> min{}, max{};  ///< inclusive; for numbers
     std::vector<std::string> choices{};  ///< for strings; none: any
+    std::optional<double> below{};       ///< exclusive; for numbers
 };
 
 /// Reads a value of `target`'s type. Booleans: true, false, t, f, yes, no, y, n, 1, 0 in any case; integers: decimal or

@@ -1,5 +1,8 @@
 #include "engine/io/flags.h"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
@@ -87,6 +90,24 @@ std::string read_named_file(const std::string& what, const std::string& path, co
 }
 
 const std::vector<std::string> built_in{"help", "flagfile", "config"};
+
+/// Columns of the terminal that the help goes to, within reason; elsewhere as many as read well.
+unsigned help_width() {
+    constexpr unsigned least = 80, most = 110;
+    winsize size{};
+    if (isatty(STDOUT_FILENO) != 1 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return most;
+    return std::clamp<unsigned>(size.ws_col, least, most);
+}
+
+/// Wrapped lines end in the blank at which they were cut.
+std::string without_trailing_blanks(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        if (c == '\n') out.erase(out.find_last_not_of(' ') + 1);
+        out += c;
+    }
+    return out;
+}
 
 /// The element of a JSON array or a JSON value as T, or nothing where it is of another kind.
 template <class T>
@@ -344,7 +365,7 @@ std::string Flags::to_json() const {
 
 std::string Flags::help() const {
     namespace po = boost::program_options;
-    constexpr unsigned width = 110, least_description = 60;
+    const unsigned width = help_width(), least_description = width / 2;
     po::options_description all(width, least_description);
     std::vector<std::string> titles;
     for (const auto& flag : flags_)
@@ -361,6 +382,7 @@ std::string Flags::help() const {
             const auto add = [&](const std::string& more) { text += (text.empty() ? "" : "; ") + more; };
             if (flag->rule.min) add(cat("at least ", *flag->rule.min));
             if (flag->rule.max) add(cat("at most ", *flag->rule.max));
+            if (flag->rule.below) add(cat("below ", *flag->rule.below));
             if (!flag->rule.choices.empty()) {
                 std::string choices;
                 for (const std::string& choice : flag->rule.choices) choices += (choices.empty() ? "" : ", ") + choice;
@@ -369,7 +391,7 @@ std::string Flags::help() const {
             for (const std::string& other : flag->aliases) add((other.size() == 1 ? "also -" : "also --") + other);
             const std::string shown_default = flag->default_text.empty() ? "" : " (=" + flag->default_text + ")";
             if (flag->is_bool())
-                describe(section, "[no]" + flag->name, shown_default.substr(1), text);
+                describe(section, (flag->name.starts_with("no-") ? "" : "[no]") + flag->name, shown_default.substr(1), text);
             else
                 describe(section, flag->name, std::string(type_name(flag->target)) + shown_default, text);
         }
@@ -382,18 +404,19 @@ std::string Flags::help() const {
     general.add_options()("help", "this text");
     all.add(general);
 
-    std::ostringstream out;
+    std::ostringstream out, sections;
+    sections << all;
     out << program_ << ": " << summary_ << "\n\nUsage: " << program_ << " [flags]";
     if (positional_.most > 0) {
         out << (positional_.least ? " " + positional_.name : " [" + positional_.name + "]")
             << (positional_.most > 1 ? "..." : "");
         out << "\n\n  " << positional_.name << "  " << positional_.help;
     }
-    out << "\n\n" << all << '\n';
+    out << "\n\n" << without_trailing_blanks(sections.str()) << '\n';
     if (!examples_.empty()) {
         out << "Examples:\n";
         for (const auto& [arguments, explanation] : examples_)
-            out << "  " << program_ << ' ' << arguments << "\n      " << explanation << '\n';
+            out << "  " << program_ << (arguments.empty() ? "" : " ") << arguments << "\n      " << explanation << '\n';
         out << '\n';
     }
     out << "A flag is written --name=value or --name value, a boolean --name, --noname or --name=true. A later one "

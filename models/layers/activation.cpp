@@ -1,5 +1,7 @@
 #include "models/layers/activation.h"
 
+#include <utility>
+
 #include "ops/loss.h"
 #include "ops/pointwise.h"
 
@@ -13,15 +15,32 @@ Var Tanh::forward(Context&, std::span<const Var> inputs) { return ops::tanh(only
 Var Swish::forward(Context&, std::span<const Var> inputs) { return ops::swish(only(inputs)); }
 Var Softmax::forward(Context&, std::span<const Var> inputs) { return ops::softmax(only(inputs)); }
 
+namespace {
+
+template <class T>
+std::unique_ptr<Module> make() {
+    return std::make_unique<T>();
+}
+
+constexpr std::pair<const char*, std::unique_ptr<Module> (*)()> activations[] = {
+    {"relu", make<ReLU>},       {"relu6", make<ReLU6>}, {"leaky_relu", make<LeakyReLU>}, {"sigmoid", make<Sigmoid>},
+    {"tanh", make<Tanh>},       {"swish", make<Swish>}, {"softmax", make<Softmax>}};
+
+}  // namespace
+
+std::vector<std::string> activation_names() {
+    std::vector<std::string> names;
+    for (const auto& [name, maker] : activations) names.emplace_back(name);
+    return names;
+}
+
 std::unique_ptr<Module> make_activation(const std::string& name) {
-    if (name == "relu") return std::make_unique<ReLU>();
-    if (name == "relu6") return std::make_unique<ReLU6>();
-    if (name == "leaky_relu") return std::make_unique<LeakyReLU>();
-    if (name == "sigmoid") return std::make_unique<Sigmoid>();
-    if (name == "tanh") return std::make_unique<Tanh>();
-    if (name == "swish") return std::make_unique<Swish>();
-    if (name == "softmax") return std::make_unique<Softmax>();
-    throw UsageError(cat("unknown activation '", name, "' (relu, relu6, leaky_relu, sigmoid, tanh, swish, softmax)"));
+    std::string known;
+    for (const auto& [candidate, maker] : activations) {
+        if (name == candidate) return maker();
+        known += cat(known.empty() ? "" : ", ", candidate);
+    }
+    throw UsageError(cat("unknown activation '", name, "' (", known, ")"));
 }
 
 }  // namespace bitloom::layers

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "models/layers/layer.h"
 
@@ -70,7 +71,9 @@ class Softmax final : public Layer {
     Var forward(Context& context, std::span<const Var> inputs) override;
 };
 
-/// relu, relu6, leaky_relu, sigmoid, tanh, swish or softmax. Throws UsageError for another name.
+/// relu, relu6, leaky_relu, sigmoid, tanh, swish, softmax.
+std::vector<std::string> activation_names();
+/// One of these. Throws UsageError for another name.
 std::unique_ptr<Module> make_activation(const std::string& name);
 
 }  // namespace bitloom::layers

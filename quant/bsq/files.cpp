@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
 
+#include "engine/io/checkpoint.h"
 #include "models/layers/convolution.h"
 #include "models/layers/dense.h"
 #include "models/layers/normalization.h"
@@ -330,11 +333,31 @@ NetworkFile read_header(const std::string& path) {
     return header;
 }
 
-NetworkFile read_network(const std::string& path, BitNetwork& network) {
-    if (is_checkpoint(path)) {
-        load_weights(network.network(), path);
-        return read_header(path);
+namespace {
+
+/// The bounds of PACT that a floating-point network does not have yet keep their values.
+NetworkFile read_checkpoint(const std::string& path, Module& network) {
+    Checkpoint checkpoint = load_checkpoint(path);
+    std::set<std::string_view> present;
+    for (const auto& [name, tensor] : checkpoint.parameters) present.insert(name);
+    decltype(checkpoint.parameters) missing;
+    for (const auto& [name, parameter] : network.named_parameters())
+        if (name.ends_with(".pact.alpha") && !present.contains(name)) missing.emplace_back(name, parameter->value);
+    checkpoint.parameters.insert(checkpoint.parameters.end(), missing.begin(), missing.end());
+    try {
+        restore(network, checkpoint);
+    } catch (const Error& error) {
+        fail(path, ": ", error.what());
     }
+    NetworkFile header;
+    header.info.model = checkpoint.model;
+    return header;
+}
+
+}  // namespace
+
+NetworkFile read_network(const std::string& path, BitNetwork& network) {
+    if (is_checkpoint(path)) return read_checkpoint(path, network.network());
     const hdf5::File file = hdf5::File::open(path);
     NetworkFile header = header_of(file);
     require(header.representation != Representation::floating || network.representation() == Representation::floating, path,

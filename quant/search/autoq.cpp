@@ -120,13 +120,6 @@ void for_each_field(const CostNetwork& network, const AutoqOptions& options, F&&
     }
 }
 
-bool tunes_filters(const CostLayer& layer, const AutoqOptions& options) {
-    if (options.tune_filters == FilterTuning::none || !is_product(layer)) return false;
-    if (!std::regex_match(layer.name, regex_of(options.layers))) return false;
-    return limit_of(layer, options).limits != nullptr &&
-           (options.filter_exceptions.empty() || !std::regex_search(layer.name, regex_of(options.filter_exceptions)));
-}
-
 std::string filter_parameter(const CostLayer& layer, const AutoqOptions& options) {
     return options.tune_filters == FilterTuning::block ? "network_filters" : "network_filters_" + layer.name;
 }
@@ -274,6 +267,13 @@ void QuantizedPlan::merge(const QuantizedPlan& other) {
     for (const auto& [name, quantizer] : other.activation) activation[name] = quantizer;
     for (const auto& [name, factor] : other.filters) filters[name] = factor;
     learning_rate = other.learning_rate;
+}
+
+bool tunes_filters(const CostLayer& layer, const AutoqOptions& options) {
+    if (options.tune_filters == FilterTuning::none || !is_product(layer)) return false;
+    if (!std::regex_match(layer.name, regex_of(options.layers))) return false;
+    return limit_of(layer, options).limits != nullptr &&
+           (options.filter_exceptions.empty() || !std::regex_search(layer.name, regex_of(options.filter_exceptions)));
 }
 
 Space autoq_space(const CostNetwork& network, const AutoqOptions& options) {

@@ -86,6 +86,8 @@ struct QuantizedPlan {
 /// The hyperparameters of a float network. Throws UsageError for limits that name no quantizer of the lists, or leave
 /// nothing to choose, and for malformed regular expressions.
 Space autoq_space(const cost::CostNetwork& network, const AutoqOptions& options);
+/// Whether the width of a layer is among them, by itself or in a block.
+bool tunes_filters(const cost::CostLayer& layer, const AutoqOptions& options);
 QuantizedPlan plan_of(const cost::CostNetwork& network, const AutoqOptions& options, const Values& values);
 
 /// max(int(width * factor), 1)

@@ -28,10 +28,6 @@ void expect_one_line(const ProcessResult& result, int status, const std::string&
     EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
     EXPECT_LE(std::count(result.err.begin(), result.err.end(), '\n'), status == 2 ? 2 : 1) << result.err;
 }
-std::string models_folder() {
-    const char* value = std::getenv("BITLOOM_MODELS");
-    return value ? value : (fs::path(BITLOOM_SOURCE_DIR).parent_path() / "shared" / "models").string();
-}
 
 TEST(Bsq, AResumedRunEndsInTheSameBitsAfterPlanesWereDropped) {
     const TemporaryFolder folder;
@@ -204,6 +200,23 @@ TEST(Bsq, AWrongCommandLeavesTheRunInItsFolderAlone) {
         EXPECT_TRUE(files() == before) << program;
     }
     EXPECT_EQ(run("bsq_train", {"--resume", "--epochs", "2", "--out-dir", folder / "run"}).status, 0);
+}
+
+TEST(Bsq, StartsFromTheCheckpointOfAFloatRunWithTrainedBounds) {
+    const TemporaryFolder folder;
+    const Arguments data{"--dataset", "digits-grey", "--train-size", "128", "--test-size", "100", "--threads", "1"};
+    const auto with = [&](Arguments arguments) {
+        arguments.insert(arguments.end(), data.begin(), data.end());
+        return arguments;
+    };
+    const ProcessResult trained =
+        run("train", with({"--model", "lenet5", "--epochs", "1", "--batch-size", "64", "--out-dir", folder / "float"}));
+    ASSERT_EQ(trained.status, 0) << trained.err;
+    // Three bits: the activations get bounds (PACT), which the float network does not have.
+    const ProcessResult converted =
+        run("bsq_convert", with({"--arch", "lenet5", "--act", "3", "--model", folder / "float/last.h5", "--out-dir", folder / "bits"}));
+    ASSERT_EQ(converted.status, 0) << converted.err;
+    EXPECT_EQ(hdf5::File::open(folder / "bits/checkpoint.h5").read("relu2.alpha").item(), 10);
 }
 
 TEST(Bsq, TrainTakesItAsAScheme) {

@@ -18,6 +18,7 @@
 namespace bitloom {
 namespace {
 
+using test::expect_refusal;
 using test::lines;
 using test::ProcessResult;
 using test::run;
@@ -265,14 +266,6 @@ TEST_F(Diagnostics, NetworksOfOneNameKeepTheirFiles) {
     expect_figure(out_ / "full_0_ROC");
     expect_figure(out_ / "full_0_2_ROC");
     EXPECT_NE(read_file(out_ / "full_0_ROC.csv"), read_file(out_ / "full_0_2_ROC.csv"));
-}
-
-void expect_refusal(const ProcessResult& result, int status, const std::string& says) {
-    EXPECT_EQ(result.status, status) << result.err;
-    EXPECT_EQ(result.out, "");
-    const std::vector<std::string> said = lines(result.err);
-    ASSERT_EQ(said.size(), status == 2 ? 2u : 1u) << result.err;
-    EXPECT_THAT(said[0], HasSubstr(says));
 }
 
 TEST_F(Diagnostics, BadInputIsOneLine) {

@@ -40,13 +40,8 @@ class Evaluate : public testing::Test {
     }
     void expect_refusal(const std::vector<std::string>& more, int status, const std::string& message) const {
         const ProcessResult result = evaluate(more);
-        EXPECT_EQ(result.status, status) << message;
-        EXPECT_EQ(result.out, "");
-        const std::vector<std::string> errors = lines(result.err);
-        ASSERT_FALSE(errors.empty()) << message;
-        EXPECT_THAT(errors[0], StartsWith("evaluate: "));
-        EXPECT_THAT(errors[0], HasSubstr(message));
-        EXPECT_EQ(errors.size(), status == 2 ? 2u : 1u) << result.err;  // usage errors hint at --help
+        test::expect_refusal(result, status, message);
+        EXPECT_THAT(result.err, StartsWith("evaluate: "));
     }
 
     TemporaryFolder folder;

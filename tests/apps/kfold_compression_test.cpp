@@ -16,6 +16,7 @@
 namespace bitloom {
 namespace {
 
+using test::expect_refusal;
 using test::lines;
 using test::ProcessResult;
 using test::run;
@@ -26,19 +27,7 @@ using ::testing::Not;
 using Json = nlohmann::json;
 
 ProcessResult kfold(const std::string& out_dir, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments{"--dataset=digits", "--train-size=400", "--test-size=100",
-                                       "--folds=2",        "--epochs=2",       "--batchsize=50",
-                                       "--threads=1",      "--jobs=2",         "--out-dir=" + out_dir};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run("svhn_kfold", arguments);
-}
-
-void expect_refusal(const ProcessResult& result, int status, const std::string& says) {
-    EXPECT_EQ(result.status, status) << result.err;
-    EXPECT_EQ(result.out, "");
-    const std::vector<std::string> said = lines(result.err);
-    ASSERT_EQ(said.size(), status == 2 ? 2u : 1u) << result.err;
-    EXPECT_THAT(said[0], HasSubstr(says));
+    return run("svhn_kfold", test::tiny_kfold(out_dir, more));
 }
 
 /// The masked layers of a checkpoint.

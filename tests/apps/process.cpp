@@ -1,6 +1,8 @@
 #include "tests/apps/process.h"
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -123,6 +125,31 @@ TemporaryFolder::TemporaryFolder() {
 TemporaryFolder::~TemporaryFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
+}
+
+void expect_refusal(const ProcessResult& result, int status, const std::vector<std::string>& says) {
+    EXPECT_EQ(result.status, status) << result.err;
+    EXPECT_EQ(result.out, "");
+    const std::vector<std::string> said = lines(result.err);
+    ASSERT_EQ(said.size(), status == 2 ? 2u : 1u) << result.err;
+    for (const std::string& part : says) EXPECT_THAT(said[0], ::testing::HasSubstr(part));
+}
+
+void expect_refusal(const ProcessResult& result, int status, const std::string& says) {
+    expect_refusal(result, status, std::vector<std::string>{says});
+}
+
+std::vector<std::string> tiny_kfold(const std::string& out_dir, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments{"--dataset=digits", "--train-size=400", "--test-size=100",
+                                       "--folds=2",        "--epochs=2",       "--batchsize=50",
+                                       "--threads=1",      "--jobs=2",         "--out-dir=" + out_dir};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+}
+
+std::string models_folder() {
+    const char* value = std::getenv("BITLOOM_MODELS");
+    return value ? value : (std::filesystem::path(BITLOOM_SOURCE_DIR).parent_path() / "shared" / "models").string();
 }
 
 std::vector<std::string> lines(const std::string& text) {

@@ -68,4 +68,15 @@ class TemporaryFolder {
 /// Lines of a text, without the empty last one.
 std::vector<std::string> lines(const std::string& text);
 
+/// Expects a refusal: this status, nothing on stdout, and on stderr one line that holds each of `says` (after wrong usage, status
+/// 2, a second one that points to the help).
+void expect_refusal(const ProcessResult& result, int status, const std::vector<std::string>& says);
+void expect_refusal(const ProcessResult& result, int status, const std::string& says);
+
+/// Arguments of the smallest svhn_kfold: two folds of two epochs on a few hundred digits.
+std::vector<std::string> tiny_kfold(const std::string& out_dir, const std::vector<std::string>& more = {});
+
+/// Folder of trained networks; tests that miss theirs are skipped in words.
+std::string models_folder();
+
 }  // namespace bitloom::test

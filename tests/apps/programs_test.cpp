@@ -12,21 +12,15 @@
 namespace bitloom {
 namespace {
 
+using test::expect_refusal;
 using test::lines;
 using test::ProcessResult;
 using test::run;
 using test::TemporaryFolder;
+using test::tiny_kfold;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
-
-std::vector<std::string> tiny_kfold(const std::string& out_dir, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments{"--dataset=digits", "--train-size=400", "--test-size=100",
-                                       "--folds=2",        "--epochs=2",       "--batchsize=50",
-                                       "--threads=1",      "--jobs=2",         "--out-dir=" + out_dir};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-}
 
 std::vector<std::string> tiny_train(const std::string& out_dir, const std::vector<std::string>& more = {}) {
     std::vector<std::string> arguments{
@@ -34,15 +28,6 @@ std::vector<std::string> tiny_train(const std::string& out_dir, const std::vecto
         "--optimizer=adam",      "--lr=1e-3",      "--threads=1",      "--out-dir=" + out_dir};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
-}
-
-/// Nothing on stdout, one line on stderr (after wrong usage a second one that points to the help).
-void expect_refusal(const ProcessResult& result, int status, const std::string& says) {
-    EXPECT_EQ(result.status, status) << result.err;
-    EXPECT_EQ(result.out, "");
-    const std::vector<std::string> said = lines(result.err);
-    ASSERT_EQ(said.size(), status == 2 ? 2u : 1u) << result.err;
-    EXPECT_THAT(said[0], HasSubstr(says));
 }
 
 TEST(Programs, ExplainThemselves) {
@@ -65,6 +50,21 @@ TEST(Programs, RefuseWrongUsageWithStatus2) {
     expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--Filters=8,8", "--Kernel=3"})), 2, "one value a convolution");
     expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--start=2"})), 2, "--start=2");
     expect_refusal(run("svhn_kfold", {"--dataset=digits"}), 2, "--out-dir");
+    // Counts beyond what they are kept in.
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--folds=2147483648"})), 2, "--folds: must be at most");
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--jobs=4294967297"})), 2, "--jobs: must be at most");
+    expect_refusal(run("train", tiny_train(out, {"--threads=4294967297"})), 2, "--threads: must be at most");
+    expect_refusal(run("backend_compare", {"--repetitions=2147483648"}), 2, "--repetitions: must be at most");
+    expect_refusal(run("svhn_kfold", tiny_kfold(folder / "huge", {"--nclasses=9223372036854775807"})), 1, "larger than any memory");
+    expect_refusal(run("svhn_kfold", tiny_kfold(out, {"--Activation=gelu"})), 2, "--Activation: must be one of relu, ");
+    expect_refusal(run("train", tiny_train(out, {"--momentum=1"})), 2, "--momentum: must be below 1");
+    expect_refusal(run("train", tiny_train(out, {"--resize=16385"})), 2, "--resize: must be at most 16384");
+    expect_refusal(run("svhn_tune", {"--dataset=digits", "--project=a/b", "--out-dir=" + out}), 2, "--project");
+    expect_refusal(run("svhn_compare", {"--out-dir="}), 2, "--out-dir");
+    expect_refusal(run("bsq_convert", {"--model=none.h5", "--out-dir=" + out, "5"}), 2, "unexpected argument '5'");
+    expect_refusal(run("svhn_autoq", {"--dataset=digits", "--train-size=64", "--test-size=10", "--batchsize=32",
+                                      "--out-dir=" + (folder / "autoq"), "--tune-filters-exceptions=conv"}),
+                   2, "output_dense, whose width is the number of classes");
     expect_refusal(run("train", tiny_train(out, {"--precision=fp16"})), 2, "--precision");
     expect_refusal(run("train", tiny_train(out, {"--data-on-device=on"})), 1,
                    "data on the device: device cpu makes no batches");

@@ -191,6 +191,14 @@ TEST(SvhnAutoq, RefusesWhatFitsNoLayerBeforeItTrains) {
     }
 }
 
+TEST(SvhnQtool, ReadsPlainFilesOfTheNamedNetwork) {
+    const std::string models = test::models_folder();
+    if (!std::filesystem::exists(models + "/bsq_resnet20_fp.h5")) GTEST_SKIP() << "no trained networks in " << models << " (BITLOOM_MODELS)";
+    const ProcessResult result = run("svhn_qtool", {"--model", "resnet20", "--weights", models + "/bsq_resnet20_fp.h5"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(result.out, run("svhn_qtool", {"--model", "resnet20"}).out);
+}
+
 TEST(SvhnQtool, PrintsThePublishedFigures) {
     const ProcessResult result = run("svhn_qtool", {});
     ASSERT_EQ(result.status, 0) << result.err;
@@ -198,6 +206,7 @@ TEST(SvhnQtool, PrintsThePublishedFigures) {
         EXPECT_THAT(result.out, testing::HasSubstr(figure));
     EXPECT_THAT(run("svhn_qtool", {"--bits", "4"}).out, testing::HasSubstr("1847050"));
     EXPECT_EQ(run("svhn_qtool", {"--source", "fp8"}).status, 2);
+    EXPECT_EQ(run("svhn_qtool", {"--device", "tpu"}).status, 2);
     EXPECT_TRUE(nlohmann::json::accept(run("svhn_qtool", {"--json"}).out));
 }
 

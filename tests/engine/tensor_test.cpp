@@ -25,6 +25,13 @@ TEST(Shape, CountsIndexesAndRefuses) {
     EXPECT_THROW((Shape{-1}), Error);
 }
 
+TEST(Tensor, RefusesShapesWhoseSizeOverflows) {
+    constexpr std::int64_t huge = std::numeric_limits<std::int64_t>::max();
+    for (const Shape& shape : {Shape{huge}, Shape{64, huge}, Shape{std::int64_t{1} << 32, std::int64_t{1} << 32}, Shape{huge / 4 + 1}})
+        EXPECT_THROW(Tensor::zeros(shape), Error);
+    EXPECT_EQ((Tensor::zeros({0, huge}).numel()), 0);
+}
+
 TEST(Tensor, HandlesShareAndClonesDoNot) {
     Tensor a = Tensor::from<float>({2, 2}, {1, 2, 3, 4});
     Tensor b = a;

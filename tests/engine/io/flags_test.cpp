@@ -21,7 +21,7 @@ using ::testing::Not;
 struct Program {
     std::int64_t epochs = 100, folds = 10;
     double lr = 3e-3, beta_1 = 0.9;
-    bool prune = false, shuffle = true;
+    bool prune = false, shuffle = true, no_cache = false;
     std::string outdir, dataset = "digits";
     std::vector<std::string> layers;
     std::vector<std::int64_t> filters{16, 16, 24};
@@ -33,9 +33,10 @@ struct Program {
         flags.add("epochs", epochs, "passes over the training set", {.min = 1, .max = 1000});
         flags.add("folds", folds, "number of folds", {.min = 0});
         flags.add("lr", lr, "learning rate", {.min = 0});
-        flags.add("beta_1", beta_1, "decay of the first moment", {.min = 0, .max = 1});
+        flags.add("beta_1", beta_1, "decay of the first moment", {.min = 0, .below = 1});
         flags.add("prune", prune, "prune by magnitude");
         flags.add("shuffle", shuffle, "shuffle every epoch");
+        flags.add("no-cache", no_cache, "read the images anew");
         flags.group("Input and output");
         flags.add("out-dir", outdir, "folder of the results");
         flags.add("dataset", dataset, "images to train on", {.choices = {"digits", "svhn", "mnist"}});
@@ -167,6 +168,7 @@ TEST(Flags, NumbersAreReadWhole) {
 TEST(Flags, BoundsAndChoices) {
     EXPECT_EQ(error_of({"--epochs=0"}), "--epochs: must be at least 1, got 0");
     EXPECT_EQ(error_of({"--epochs=1001"}), "--epochs: must be at most 1000, got 1001");
+    EXPECT_EQ(error_of({"--beta_1=1"}), "--beta_1: must be below 1, got 1");
     EXPECT_EQ(error_of({"--dataset=shvn"}),
               "--dataset: must be one of digits, svhn, mnist, got 'shvn'; did you mean svhn?");
     Program p;  // every occurrence is checked, also one that is replaced
@@ -343,13 +345,16 @@ TEST(Flags, HelpTeaches) {
     const std::string help = Program().flags.help();
     for (const char* part : {"train: Trains a model.", "Usage: train [flags] [NAME]...",
                              "Training:", "Input and output:", "--epochs INT (=100)", "passes over the training set",
-                             "at least 1; at most 1000", "--[no]shuffle (=true)", "--Filters INT,... (=16,16,24)",
+                             "at least 1; at most 1000", "at least 0; below 1", "  --no-cache (=false)", "--[no]shuffle (=true)", "--Filters INT,... (=16,16,24)",
                              "one of digits, svhn, mnist", "also --outdir", "also -n", "--lr NUMBER (=0.003)",
                              "--flagfile FILE", "--config FILE", "train --dataset svhn --epochs 3\n      three epochs"})
         EXPECT_THAT(help, HasSubstr(part));
     EXPECT_LT(help.find("Training:"), help.find("Input and output:"));
     std::istringstream lines(help);
-    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 120u) << line;
+    for (std::string line; std::getline(lines, line);) {
+        EXPECT_LE(line.size(), 120u) << line;
+        EXPECT_FALSE(line.ends_with(' ')) << line;
+    }
 }
 
 TEST(Flags, ProgrammingErrorsAreErrors) {
