@@ -1,6 +1,5 @@
 #include "apps/common/progress_board.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 
 #include "apps/common/text.h"
 #include "engine/error.h"
+#include "engine/io/terminal.h"
 #include "engine/train/trainer.h"
 
 namespace bitloom {
@@ -15,15 +15,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::size_t terminal_width() {
-    winsize size{};
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
-}
-
 }  // namespace
 
 ProgressBoard::ProgressBoard(std::vector<std::string> labels)
-    : labels_(std::move(labels)), texts_(labels_.size()), terminal_(isatty(STDERR_FILENO) == 1) {}
+    : labels_(std::move(labels)), texts_(labels_.size()), terminal_(terminal_columns(STDERR_FILENO) > 0) {}
 
 ProgressBoard::~ProgressBoard() {
     const std::lock_guard lock(mutex_);
@@ -53,7 +48,7 @@ void ProgressBoard::report(int row, const std::string& text) {
 
 void ProgressBoard::draw() {
     // A wrapped line would put the cursor arithmetic out: cut at the terminal's width.
-    const std::size_t width = terminal_width() - 1;
+    const std::size_t width = static_cast<std::size_t>(terminal_columns(STDERR_FILENO)) - 1;
     std::string screen = lines_drawn_ > 0 ? cat("\x1b[", lines_drawn_, "F") : std::string();
     lines_drawn_ = 0;
     for (std::size_t i = 0; i < labels_.size(); ++i) {

@@ -1,6 +1,5 @@
 #include "engine/io/flags.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/json_values.h"
+#include "engine/io/terminal.h"
 
 namespace bitloom {
 
@@ -93,10 +93,9 @@ const std::vector<std::string> built_in{"help", "flagfile", "config"};
 
 /// Columns of the terminal that the help goes to, within reason; elsewhere as many as read well.
 unsigned help_width() {
-    constexpr unsigned least = 80, most = 110;
-    winsize size{};
-    if (isatty(STDOUT_FILENO) != 1 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return most;
-    return std::clamp<unsigned>(size.ws_col, least, most);
+    constexpr int least = 80, most = 110;
+    const int columns = terminal_columns(STDOUT_FILENO);
+    return static_cast<unsigned>(columns > 0 ? std::clamp(columns, least, most) : most);
 }
 
 /// Wrapped lines end in the blank at which they were cut.

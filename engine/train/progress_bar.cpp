@@ -4,6 +4,7 @@
 #include <cstdarg>
 #include <cstdio>
 
+#include "engine/io/terminal.h"
 #include "engine/train/callbacks.h"
 #include "engine/train/trainer.h"
 
@@ -33,7 +34,7 @@ std::string clock_text(double seconds) {
 }  // namespace
 
 ProgressBar::ProgressBar(std::string label)
-    : label_(label.empty() ? std::string() : std::move(label) + "  "), terminal_(isatty(STDERR_FILENO) == 1) {}
+    : label_(label.empty() ? std::string() : std::move(label) + "  "), terminal_(terminal_columns(STDERR_FILENO) > 0) {}
 
 ProgressBar::~ProgressBar() {
     if (line_open_) std::fputc('\n', stderr);
@@ -47,9 +48,10 @@ void ProgressBar::start(const Trainer& trainer) {
 }
 
 void ProgressBar::show(const std::string& line, bool last) {
-    // "\x1b[K" clears what a longer line before it left.
+    // A line that wraps could not be written over; "\x1b[K" clears what a longer line before it left.
+    const std::size_t room = last ? std::string::npos : static_cast<std::size_t>(terminal_columns(STDERR_FILENO)) - 1;
     if (terminal_)
-        std::fprintf(stderr, "\r%s%s\x1b[K%s", label_.c_str(), line.c_str(), last ? "\n" : "");
+        std::fprintf(stderr, "\r%s\x1b[K%s", (label_ + line).substr(0, room).c_str(), last ? "\n" : "");
     else
         std::fprintf(stderr, "%s%s\n", label_.c_str(), line.c_str());
     line_open_ = terminal_ && !last;
@@ -68,7 +70,7 @@ void ProgressBar::after_step(Trainer& trainer) {
     const double seconds = std::max(seconds_since(begin_), 1e-9);
     const double left = seconds / static_cast<double>(state.batch - first_batch_) *
                         static_cast<double>(trainer.batches() - state.batch);
-    show(format("epoch %ld/%ld  batch %ld/%ld  loss %.4f  accuracy %.2f %%  %.0f images/s  %s left",
+    show(format("epoch %ld/%ld  batch %ld/%ld  loss %.4f  acc %.2f %%  %.0f images/s  %s left",
                 static_cast<long>(state.epoch + 1), static_cast<long>(trainer.options().epochs),
                 static_cast<long>(state.batch), static_cast<long>(trainer.batches()), trainer.running_loss(),
                 100 * trainer.running_accuracy(), static_cast<double>(state.samples - first_sample_) / seconds,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -56,13 +57,15 @@ void train(const std::shared_ptr<Callback>& pause, bool behind, bool validates) 
 /// A terminal in place of stderr.
 class Terminal {
    public:
-    Terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK)), saved_(dup(STDERR_FILENO)) {
+    explicit Terminal(unsigned short columns = 80) : master_(posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK)), saved_(dup(STDERR_FILENO)) {
         if (master_ < 0 || grantpt(master_) != 0 || unlockpt(master_) != 0) return;
         const int slave = open(ptsname(master_), O_RDWR | O_NOCTTY);
         termios settings{};
         tcgetattr(slave, &settings);
         cfmakeraw(&settings);  // newlines stay what they are
         tcsetattr(slave, TCSANOW, &settings);
+        const winsize size{.ws_row = 25, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+        ioctl(slave, TIOCSWINSZ, &size);
         std::fflush(stderr);
         ready_ = dup2(slave, STDERR_FILENO) >= 0;
         close(slave);
@@ -106,9 +109,18 @@ TEST(ProgressBar, BatchesInOneLineOfATerminal) {
     train(std::make_shared<Pause>(4, false), false, false);
     const std::string text = terminal.finish();
     EXPECT_THAT(text, StartsWith("\rrun  epoch 1/2  batch 1/4  loss "));
-    EXPECT_THAT(text, ContainsRegex("\rrun  epoch 1/2  batch 4/4  loss [0-9.]+  accuracy [0-9.]+ %  [0-9]+ images/s  "
+    EXPECT_THAT(text, ContainsRegex("\rrun  epoch 1/2  batch 4/4  loss [0-9.]+  acc [0-9.]+ %  [0-9]+ images/s  "
                                     "0:00 left\x1b\\[K\rrun  epoch 1/2  loss [0-9.]+  accuracy [0-9.]+ %  lr 0.1  [0-9]+:[0-9][0-9]\x1b\\[K\n"));
     EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
+}
+
+TEST(ProgressBar, BatchesStayWithinANarrowTerminal) {
+    Terminal terminal(40);
+    if (!terminal.ready()) GTEST_SKIP() << "no pseudo-terminal here";
+    train(nullptr, false, false);
+    const std::string text = terminal.finish();
+    EXPECT_THAT(text, StartsWith("\rrun  epoch 1/2  batch 1/4  loss "));
+    EXPECT_EQ(text.find("\x1b[K"), 1u + 39u);
 }
 
 TEST(ProgressBar, LeavesNoLineHalfWritten) {
