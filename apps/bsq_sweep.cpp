@@ -210,8 +210,7 @@ int run(int argc, char** argv) {
     for (Row& row : rows)
         if (!run_row(settings, values, row)) return interrupted_exit_status;
     write_results(settings, rows);
-    std::cout << "report: " << std::filesystem::absolute(settings.common.out_dir).lexically_normal().string()
-              << "/report.html\n";
+    std::cout << report_line(settings.common.out_dir + "/report.html");
     return 0;
 }
 

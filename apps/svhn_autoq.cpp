@@ -423,8 +423,8 @@ class AutoqRun {
         report.preformatted("Command line", command);
         report.settings("Settings", settings_of(flags));
         report.write(common_.out_dir + "/report.html");
-        std::cout << to_text(layers) << to_text(table) << "best model: " << best_file << "\nreport: "
-                  << std::filesystem::absolute(common_.out_dir).lexically_normal().string() << "/report.html\n";
+        std::cout << to_text(layers) << to_text(table) << "best model: " << best_file << "\n"
+                  << report_line(common_.out_dir + "/report.html");
     }
 
     std::uint64_t seed(const std::string& name) const {

@@ -2,7 +2,6 @@
 // learning curves (svhn-qkeras.md, sections 2.2, 5.11 and 6).
 
 #include <algorithm>
-#include <filesystem>
 #include <iostream>
 #include <set>
 
@@ -348,9 +347,7 @@ int run(int argc, char** argv) {
     report.preformatted("Command line", command_line(argc, argv));
     report.settings("Settings", settings_of(flags));
     report.write(figures / "compare_report.html");
-    std::cout << to_text(summary)
-              << "report: " << std::filesystem::absolute(figures / "compare_report.html").lexically_normal().string()
-              << "\n";
+    std::cout << to_text(summary) << report_line(figures / "compare_report.html");
     return 0;
 }
 

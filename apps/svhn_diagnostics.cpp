@@ -2,7 +2,6 @@
 // curves and confusion matrices (svhn-qkeras.md, sections 2.3 and 6).
 
 #include <algorithm>
-#include <filesystem>
 #include <iostream>
 
 #include "apps/common/common_flags.h"
@@ -273,7 +272,7 @@ int run(int argc, char** argv) {
     report.settings("Settings", settings_of(flags));
     const std::string path = figures / (values.prefix + "_report.html");
     report.write(path);
-    std::cout << to_text(table) << "report: " << std::filesystem::absolute(path).lexically_normal().string() << "\n";
+    std::cout << to_text(table) << report_line(path);
     return 0;
 }
 

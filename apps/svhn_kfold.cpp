@@ -1,7 +1,6 @@
 // svhn_kfold: the SVHN network trained on each fold of k-fold cross-validation (svhn-qkeras.md, sections 2.1 to 6).
 
 #include <algorithm>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -272,7 +271,7 @@ std::string write_results(const std::string& folder, const KfoldChoice& choice, 
     report.preformatted("Command line", command);
     report.settings("Settings", settings_of(flags));
     report.write(folder + "/report.html");
-    return cat(text, "report: ", std::filesystem::absolute(folder).lexically_normal().string(), "/report.html\n");
+    return text + report_line(folder + "/report.html");
 }
 
 /// Networks that are trained one after the other, each with the score that it ends in.

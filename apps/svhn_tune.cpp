@@ -1,6 +1,5 @@
 // svhn_tune: searches an architecture for house numbers (svhn-qkeras.md, sections 2.4 and 4.3).
 
-#include <filesystem>
 #include <iostream>
 #include <numeric>
 
@@ -217,8 +216,7 @@ int run(int argc, char** argv) {
                          fixed(100 * best->score, 2), " % in trial ", best->id, "."));
     std::cout << write_search_results(common.out_dir, *tuner, report, flags, command_line(argc, argv))
               << "best trial: " << best->id << "  val_accuracy: " << fixed(best->score, 4) << "\nbest model: " << best_file
-              << "\nreport: " << std::filesystem::absolute(common.out_dir).lexically_normal().string()
-              << "/report.html\n";
+              << "\n" << report_line(common.out_dir + "/report.html");
     return 0;
 }
 

@@ -300,8 +300,7 @@ int run(int argc, char** argv) {
     write_results(common.out_dir, test, result, tested, compression, flags, command_line(argc, argv));
     std::cout << "correct: " << test.correct() << '/' << test.count() << "\ntop1: " << fixed(100 * test.accuracy(), 2)
               << "\ncross_entropy: " << fixed(test.cross_entropy(), 6)
-              << "\nreport: " << std::filesystem::absolute(common.out_dir).lexically_normal().string()
-              << "/report.html\n";
+              << "\n" << report_line(common.out_dir + "/report.html");
     return 0;
 }
 

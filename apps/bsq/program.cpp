@@ -1,6 +1,5 @@
 #include "apps/bsq/program.h"
 
-#include <filesystem>
 #include <iostream>
 
 #include "apps/common/run_folder.h"
@@ -29,8 +28,7 @@ int run_as_program(const std::string& program, Flags& flags, Settings& settings,
               << "\nbits_per_parameter: " << fixed(result.sizes.bits_per_parameter(), 4)
               << "\ncompression: " << fixed(result.sizes.compression(), 2) << "\n";
     if (!settings.evaluate)
-        std::cout << "report: " << std::filesystem::absolute(settings.common.out_dir).lexically_normal().string()
-                  << "/report.html\n";
+        std::cout << report_line(settings.common.out_dir + "/report.html");
     return 0;
 }
 

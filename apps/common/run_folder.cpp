@@ -39,4 +39,8 @@ void claim_folder(const std::string& path, const std::string& part) {
     require(!taken, part.empty() ? "the folder " : cat(part, " in the folder "), path, " is in use by another run", holder);
 }
 
+std::string report_line(const std::string& path) {
+    return cat("report: ", std::filesystem::absolute(path).lexically_normal().string(), "\n");
+}
+
 }  // namespace bitloom

@@ -12,4 +12,7 @@ void make_folder(const std::string& path);
 /// holds it. A file system that has no locks, or no room for one more file, holds nothing and is no obstacle.
 void claim_folder(const std::string& path, const std::string& part = "");
 
+/// The line that tells where a program's report lies: "report: ABSOLUTE PATH".
+std::string report_line(const std::string& path);
+
 }  // namespace bitloom
