@@ -22,6 +22,7 @@
 #include "engine/random.h"
 #include "engine/threads.h"
 #include "engine/train/evaluator.h"
+#include "engine/train/schedule.h"
 #include "engine/train/signals.h"
 #include "models/registry.h"
 #include "quant/checkpoints.h"
@@ -39,7 +40,8 @@ const std::vector<std::string> published_blocks{"c.*_0$", "c.*_1$", "c.*_2$", "d
 
 struct AutoqFlags {
     std::string preset = "published", quantizers, goal = "energy", limits, tune_filters, exceptions = "output*",
-                layers = ".*", schedule = "cost", float_model, stop_metric = "val_loss";
+                layers = ".*", schedule = "cost", float_model, stop_metric = "val_loss",
+                final_schedule = "plateau:factor=0.5,patience=5,min_delta=1e-4,cooldown=2,min_lr=1e-6";
     double delta_p = 0, delta_n = 0, rate = 0, stress = 0, learning_rate = 3e-3, validation_split = 0.15;
     bool tune_learning_rate = false, transfer = true, no_blocks = false, all_layers = false;
     std::vector<std::string> blocks;
@@ -84,6 +86,7 @@ void add_autoq_flags(Flags& flags, AutoqFlags& values) {
               {.min = 0});
     flags.add("early-stop-metric", values.stop_metric, "what must improve", {.choices = {"val_loss", "val_accuracy"}});
     flags.add("final-early-stop", values.final_patience, "the same of the best network at the end; 0: none", {.min = 0});
+    flags.add("final-lr-schedule", values.final_schedule, "learning rate of the best network at the end: constant, cosine, plateau:patience=5, as of train --schedule");
     flags.add("batchsize", values.batch_size, "images a step", {.min = 1});
     flags.add("lr", values.learning_rate, "of Adam with AMSGrad", {.min = 0});
     flags.add("val-split", values.validation_split, "share of the shuffled training images to validate on",
@@ -332,7 +335,7 @@ class AutoqRun {
         TrialTraining last = training(best_, values_.final_epochs, seed("final"));
         last.initial_weights = weights_;
         last.patience = values_.final_patience;
-        last.schedule = "plateau:factor=0.5,patience=5,min_delta=1e-4,cooldown=2,min_lr=1e-6";
+        last.schedule = values_.final_schedule;
         ProgressBoard board({"best"});
         set_threads(search_.threads);
         const std::string folder = common_.out_dir + "/best";
@@ -485,6 +488,7 @@ int run(int argc, char** argv) {
         resume_flags(flags, common.out_dir, {"resume", "out-dir", "data-dir", "jobs", "max-trials", "final-epochs", "final-early-stop"});
     if (common.out_dir.empty()) throw UsageError("--out-dir is missing: the folder of the results");
     const AutoqOptions options = options_of(values);
+    parse_schedule(values.final_schedule, values.learning_rate, values.final_epochs);  // before anything is trained
     const Device device = open_device(common.device);
     const std::atomic<bool>& stop = install_stop_handlers();
     const SearchRun search = search_run(tuner, common, stop);

@@ -188,7 +188,7 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options) : 
     s.normalization = s.options.normalization.per_pixel(s.image_shape);
     s.count = s.dataset->size();
     const std::int64_t size = s.options.batch_size;
-    s.batches = s.options.drop_last ? s.count / size : (s.count + size - 1) / size;
+    s.batches = s.options.drop_last ? s.count / size : s.count / size + (s.count % size != 0);
     s.augment_key = stream_key(s.options.seed, "augment");
     const DataOnDevice wish = s.options.data_on_device;
     if (wish == DataOnDevice::on || (wish == DataOnDevice::automatic && !s.options.device.is_host())) {

@@ -193,6 +193,7 @@ void Flags::unknown(const std::string& name, const std::string& where) const {
         if (flag->is_bool()) candidates.push_back("no" + flag->name);
     }
     const std::string near = closest(name, candidates);
+    if (!near.empty() && near == name) usage(where, in_quotes("--" + name), " belongs on the command line or in a flag file");
     usage(where, "unknown flag ", in_quotes("--" + name), near.empty() ? "" : "; did you mean --" + near + "?");
 }
 

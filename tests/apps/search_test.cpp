@@ -181,9 +181,10 @@ TEST(SvhnAutoq, RefusesBadLimits) {
     }
 }
 
-TEST(SvhnAutoq, RefusesWhatFitsNoLayerBeforeItTrains) {
+TEST(SvhnAutoq, RefusesBeforeItTrains) {
     const TemporaryFolder folder;
-    for (const auto& [flag, text] : {std::pair{"--layers", "conv_["}, {"--blocks", "LSTM.*"}, {"--limits", "{\"LSTM\": [8]}"}}) {
+    for (const auto& [flag, text] : {std::pair{"--layers", "conv_["}, {"--blocks", "LSTM.*"}, {"--limits", "{\"LSTM\": [8]}"},
+                                     {"--final-lr-schedule", "cosinus"}}) {
         const ProcessResult result = run("svhn_autoq", {"--dataset", "digits", "--train-size", "64", flag, text,
                                                         "--out-dir", folder / "autoq"});
         EXPECT_EQ(result.status, 2) << flag;

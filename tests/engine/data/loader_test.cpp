@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "engine/allocator.h"
@@ -203,6 +204,17 @@ TEST(Loader, LeavesBatchesAloneThatTheCallerKeeps) {
             EXPECT_EQ(kept[i].labels.values<std::int32_t>()[0], data->label(static_cast<std::int64_t>(4 * i))) << i;
         }
     }
+}
+
+TEST(Loader, ABatchLargerThanTheDataIsAllOfThem) {
+    LoaderOptions options;
+    options.batch_size = std::numeric_limits<std::int64_t>::max();
+    Loader loader(counting_images(5, {2, 2, 1}), options);
+    EXPECT_EQ(loader.batches(), 1);
+    loader.start(0);
+    Batch batch;
+    ASSERT_TRUE(loader.next(batch));
+    EXPECT_EQ(batch.size(), 5);
 }
 
 TEST(Loader, RefusesBadOptions) {

@@ -298,6 +298,7 @@ TEST(Flags, ConfigurationErrorsNameTheFile) {
         return text.substr(path.size() + 2);
     };
     EXPECT_EQ(error(R"({"epochs": 0})"), "--epochs: must be at least 1, got 0");
+    EXPECT_EQ(error(R"({"config": "b.json"})"), "'--config' belongs on the command line or in a flag file");
     EXPECT_EQ(error(R"({"epochs": 1.5})"), "--epochs: needs INT, got '1.5'");
     EXPECT_EQ(error(R"({"epochs": true})"), "--epochs: needs INT, got 'true'");
     EXPECT_EQ(error(R"({"epochs": 18446744073709551615})"), "--epochs: needs INT, got '18446744073709551615'");
